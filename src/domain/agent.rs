@@ -1,0 +1,92 @@
+//! What an agent is called, how it is run, and what it may do unasked.
+
+use std::fmt;
+
+/// The name of a configured agent: `^[a-z0-9][a-z0-9._-]{0,63}$`, because names become file names and labels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentName(String);
+
+/// Why a text is no agent name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no agent name: use 1 to 64 of a-z 0-9 . _ -, beginning with a letter or a digit")]
+pub struct BadAgentName(pub String);
+
+impl AgentName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`BadAgentName`] when it is empty, too long or holds another character.
+    pub fn new(text: impl Into<String>) -> Result<Self, BadAgentName> {
+        let text = text.into();
+        let first_ok = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let rest_ok =
+            text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
+        if first_ok && rest_ok && text.len() <= 64 { Ok(Self(text)) } else { Err(BadAgentName(text)) }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The way a backend speaks with its agent. The CHECK of `agent_sessions.backend` repeats this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BackendKind {
+    /// One opencode HTTP server for all sessions of a (node, workspace).
+    OpencodeServer,
+    /// Long-lived processes that speak the Agent Client Protocol.
+    AcpWarm,
+    /// Plays scenarios from a file; no agent at all.
+    Scripted,
+}
+
+impl BackendKind {
+    /// Every kind, in the order of the SQL CHECK.
+    pub const ALL: [Self; 3] = [Self::OpencodeServer, Self::AcpWarm, Self::Scripted];
+
+    /// The word in SQL, configuration and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpencodeServer => "opencode_server",
+            Self::AcpWarm => "acp_warm",
+            Self::Scripted => "scripted",
+        }
+    }
+
+    /// The kind of that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// What happens when an agent asks for permission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PermissionPolicy {
+    /// Everything asked is allowed at once.
+    Allow,
+    /// Everything asked is refused at once.
+    Deny,
+    /// A person is asked; after `deadline_secs` the default holds.
+    Ask {
+        /// Seconds a person has.
+        deadline_secs: u32,
+        /// What holds when nobody answered.
+        fallback: PermissionDefault,
+    },
+}
+
+/// What an unanswered question becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PermissionDefault {
+    /// Allowed.
+    Allow,
+    /// Refused.
+    Deny,
+}

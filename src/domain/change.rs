@@ -1,0 +1,61 @@
+//! One file changed by one turn, with who did it.
+
+/// What happened to the file. The CHECK of `pending_changes.operation` repeats this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeOperation {
+    /// It is new.
+    Create,
+    /// Its content or mode changed.
+    Modify,
+    /// It is gone.
+    Delete,
+    /// It has another path (and perhaps other content).
+    Rename,
+}
+
+impl ChangeOperation {
+    /// Every operation, in the order of the SQL CHECK.
+    pub const ALL: [Self; 4] = [Self::Create, Self::Modify, Self::Delete, Self::Rename];
+
+    /// The word in SQL and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Modify => "modify",
+            Self::Delete => "delete",
+            Self::Rename => "rename",
+        }
+    }
+}
+
+/// Longest diff that is stored, in bytes; a longer one is left out and the change says so.
+pub const DIFF_BYTES_MAX: usize = 1 << 20;
+
+/// One changed file between two checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileChange {
+    /// Path within the worktree, as UTF-8 (lossy where the raw one is not).
+    pub path: String,
+    /// The raw path when it is not UTF-8.
+    pub path_raw: Option<Vec<u8>>,
+    /// The path before a rename.
+    pub old_path: Option<String>,
+    /// What happened.
+    pub operation: ChangeOperation,
+    /// Octal file mode before (`100644`); none for a new file.
+    pub old_mode: Option<String>,
+    /// Octal file mode after; none for a deleted file.
+    pub new_mode: Option<String>,
+    /// Git calls it binary.
+    pub binary: bool,
+    /// Blob before.
+    pub old_blob: Option<String>,
+    /// Blob after.
+    pub new_blob: Option<String>,
+    /// Unified diff, at most [`DIFF_BYTES_MAX`]; none for binary or larger ones.
+    pub diff: Option<String>,
+    /// Lines added.
+    pub additions: i64,
+    /// Lines removed.
+    pub deletions: i64,
+}

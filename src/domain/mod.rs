@@ -1,0 +1,14 @@
+//! The nouns of the field and their laws, as pure data and pure functions.
+//! No I/O, no tokio, no SQL, no wire format: everything here can be tested with values alone.
+
+pub mod agent;
+pub mod change;
+pub mod failure;
+pub mod ids;
+pub mod permission;
+pub mod retry;
+pub mod session;
+pub mod task;
+pub mod text;
+pub mod turn;
+pub mod usage;
