@@ -41,6 +41,8 @@ pub mod backend;
 pub mod domain;
 pub mod embedded_postgres;
 pub mod install;
+pub mod pool;
 pub mod process;
 pub mod scripted_model;
+pub mod store;
 pub mod worktree;

@@ -90,3 +90,22 @@ pub enum PermissionDefault {
     /// Refused.
     Deny,
 }
+
+/// How an agent is treated on this node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentProfile {
+    /// Name.
+    pub name: AgentName,
+    /// How it is reached.
+    pub backend: BackendKind,
+    /// Used when the task names no model.
+    pub default_model: Option<String>,
+    /// What happens when it asks for permission.
+    pub permission: PermissionPolicy,
+    /// Seconds without any event after which a turn counts as stalled; paused while a person is asked.
+    pub stall_secs: u64,
+    /// Seconds that one turn may last altogether.
+    pub turn_secs: u64,
+    /// Hash of what a conversation depends on (model and options, never a port).
+    pub config_hash: String,
+}

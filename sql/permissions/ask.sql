@@ -1,0 +1,15 @@
+-- Purpose: a question becomes a row, under the fence; asked twice it is one row. Parameters: $1 uuid session, $2 int8 fence,
+-- $3 uuid task, $4 text agent, $5 text agent's request id, $6 text kind, $7 text title, $8 jsonb payload, $9 jsonb options
+-- or null, $10 text status, $11 jsonb answer or null, $12 text answered by or null, $13 float8 deadline in seconds or null.
+-- Zero rows: the lease is lost.
+WITH lane AS (
+    SELECT session_id FROM agentpool.lanes WHERE session_id = $1 AND fence = $2 AND state = 2 FOR UPDATE
+)
+INSERT INTO agentpool.permission_requests AS p (session_id, task_id, agent, fence, agent_request_id, kind, title, payload, options,
+                                                status, answer, answered_by, deadline, delivered_at)
+SELECT lane.session_id, $3, $4, $2, $5, $6, $7, $8, $9, $10, $11, $12,
+       CASE WHEN $13::float8 IS NULL THEN NULL ELSE clock_timestamp() + make_interval(secs => $13) END,
+       CASE WHEN $10 = 'answered' THEN clock_timestamp() END
+FROM lane
+ON CONFLICT (task_id, fence, agent_request_id) DO UPDATE SET title = excluded.title
+RETURNING p.id

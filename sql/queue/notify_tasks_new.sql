@@ -1,0 +1,2 @@
+-- Purpose: wakes every dispatcher. Parameters: none. Returns one row.
+SELECT pg_notify('tasks_new', '')

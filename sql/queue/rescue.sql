@@ -1,0 +1,25 @@
+-- Purpose: takes leases away from a dead or stopped owner: their tasks go back to the queue uncharged, end as cancelled
+-- when that was asked, or fail for good at the 20th attempt (a task that kills every node that runs it). A lease renewed
+-- since it was seen is left alone. settle_lanes follows.
+-- Parameters: $1 uuid[] sessions, $2 int8[] fences, $3 timestamptz[] lease_until as seen. Zero rows: all were renewed.
+WITH lane AS MATERIALIZED (
+    SELECT l.session_id, l.head_task, l.fence FROM agentpool.lanes l
+    JOIN unnest($1::uuid[], $2::int8[], $3::timestamptz[]) AS w (session_id, fence, lease_until)
+      ON w.session_id = l.session_id AND w.fence = l.fence AND w.lease_until = l.lease_until
+    WHERE l.state = 2 ORDER BY l.session_id FOR UPDATE OF l
+), task AS (
+    UPDATE agentpool.tasks t
+    SET status = CASE WHEN t.cancel_requested_at IS NOT NULL THEN 'cancelled' WHEN t.attempt >= 20 THEN 'failed' ELSE 'queued' END,
+        finished_at = CASE WHEN t.cancel_requested_at IS NOT NULL OR t.attempt >= 20 THEN clock_timestamp() END,
+        failure_reason = 'node_lost', error = 'the node that ran this task was lost'
+    FROM lane WHERE t.id = lane.head_task AND t.status IN ('dispatched', 'running') RETURNING t.id
+), permissions AS (
+    UPDATE agentpool.permission_requests p SET status = 'cancelled'
+    FROM task WHERE p.task_id = task.id AND p.status = 'pending'
+), conversations AS (
+    UPDATE agentpool.agent_sessions a SET status = 'crashed'
+    FROM lane WHERE a.session_id = lane.session_id AND a.status = 'active'
+)
+UPDATE agentpool.lanes l SET state = 0, lease_until = NULL, lease_node = NULL, lease_incarnation = NULL
+FROM lane WHERE l.session_id = lane.session_id
+RETURNING l.session_id, l.head_task, l.fence

@@ -1,0 +1,15 @@
+-- Purpose: what an executor needs to know of a session and one conversation before a turn. Parameters: $1 uuid session,
+-- $2 text agent, $3 uuid node, $4 uuid task. Zero rows: no such session.
+SELECT s.title, s.status AS session_status, p.path, p.url, p.node_id AS project_node,
+       a.agent_session_id, a.status AS agent_session_status, a.poisoned_reason, a.config_hash, a.node_id AS agent_session_node,
+       w.worktree_path, w.base_commit, w.branch,
+       (SELECT c.commit_id FROM agentpool.checkpoints c
+        WHERE c.task_id = $4 AND c.kind = 'before' AND c.node_id = $3 ORDER BY c.id LIMIT 1) AS checkpoint_before,
+       (SELECT c.commit_id FROM agentpool.checkpoints c
+        WHERE c.session_id = s.id AND c.node_id = $3 ORDER BY c.id DESC LIMIT 1) AS last_checkpoint,
+       ARRAY(SELECT DISTINCT c.fence FROM agentpool.checkpoints c
+             WHERE c.task_id = $4 AND c.kind = 'before' AND c.fence IS NOT NULL ORDER BY c.fence DESC) AS earlier_fences
+FROM agentpool.sessions s JOIN agentpool.projects p ON p.id = s.project_id
+LEFT JOIN agentpool.agent_sessions a ON a.session_id = s.id AND a.agent = $2
+LEFT JOIN agentpool.session_worktrees w ON w.session_id = s.id AND w.node_id = $3
+WHERE s.id = $1

@@ -1,0 +1,194 @@
+//! The warm cache: one slot an agent session, one backend an agent. Everything here can be lost at any moment; the rows know.
+//! Never reads the queue, never decides whether a task is tried again.
+
+pub mod eviction;
+mod slot;
+
+pub use slot::SlotGuard;
+
+use crate::backend::{AgentBackend, AgentSessionHandle, BackendHealth, BackendState};
+use crate::domain::agent::AgentName;
+use crate::domain::session::SessionKey;
+use eviction::{Limits, SlotView, Verdict};
+use slot::Slot;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// The pool of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct AgentPool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    backends: BTreeMap<AgentName, Arc<dyn AgentBackend>>,
+    slots: Mutex<HashMap<SessionKey, Arc<Slot>>>,
+    limits: Limits,
+    evictions: AtomicU64,
+}
+
+/// What the health page and `agentpool pool` show.
+#[derive(Clone, Debug)]
+pub struct PoolSummary {
+    /// Slots.
+    pub size: usize,
+    /// Slots in a turn.
+    pub busy: usize,
+    /// Warm slots without a turn.
+    pub idle: usize,
+    /// Slots given back since the start, by idle time or by LRU.
+    pub evictions: u64,
+    /// Every slot.
+    pub slots: Vec<SlotSummary>,
+    /// Every backend.
+    pub backends: Vec<(AgentName, BackendHealth)>,
+}
+
+/// One slot.
+#[derive(Clone, Debug)]
+pub struct SlotSummary {
+    /// Whose.
+    pub key: SessionKey,
+    /// A turn has it.
+    pub busy: bool,
+    /// Seconds since its last turn ended.
+    pub idle_secs: u64,
+    /// The conversation, when one is warm.
+    pub handle: Option<AgentSessionHandle>,
+}
+
+impl AgentPool {
+    /// A pool over these backends.
+    pub fn new(backends: BTreeMap<AgentName, Arc<dyn AgentBackend>>, limits: Limits) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                backends,
+                slots: Mutex::default(),
+                limits,
+                evictions: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// The slot of a key, for one turn at a time: a second caller waits until the first gives it back.
+    /// `None` when no backend of that agent is on this node.
+    ///
+    /// # Cancel safety
+    /// May be dropped while it waits.
+    pub async fn check_out(&self, key: &SessionKey) -> Option<SlotGuard> {
+        let backend = self.inner.backends.get(&key.agent)?.clone();
+        loop {
+            let slot = self.slots().entry(key.clone()).or_insert_with(|| Slot::new(key.clone())).clone();
+            let guard = slot.lock(backend.clone()).await;
+            // The sweep may have taken the slot out of the map while we waited: then it is nobody's, and a new one is made.
+            if self.slots().get(key).is_some_and(|now| Arc::ptr_eq(now, guard.slot())) {
+                return Some(guard);
+            }
+        }
+    }
+
+    /// Agents whose backend may be asked to run a turn now.
+    pub fn runnable(&self) -> Vec<AgentName> {
+        self.inner
+            .backends
+            .iter()
+            .filter(|(_, backend)| backend.health().state != BackendState::CircuitOpen)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// One round of eviction: the pure decision, then release under each slot's own lock. Returns what was decided.
+    pub async fn sweep(&self) -> Vec<(SessionKey, Verdict)> {
+        let now = Instant::now();
+        let views: Vec<SlotView> = self.slots().values().map(|slot| slot.view(now)).collect();
+        let verdicts = eviction::verdicts(&views, &self.inner.limits);
+        for (key, _) in verdicts.iter().filter(|(_, verdict)| *verdict == Verdict::Evict) {
+            self.evict(key).await;
+        }
+        verdicts
+    }
+
+    /// Gives back what the slot's conversation holds, unless a turn has taken it meanwhile. The conversation stays resumable.
+    pub async fn evict(&self, key: &SessionKey) -> bool {
+        let (Some(slot), Some(backend)) =
+            (self.slots().get(key).cloned(), self.inner.backends.get(&key.agent))
+        else {
+            return false;
+        };
+        let Some(mut guard) = slot.try_lock(backend.clone()) else { return false };
+        if let Some(handle) = guard.take_handle()
+            && let Err(error) = backend.release(&handle).await
+        {
+            tracing::warn!(slot = %key, %error, "the agent did not confirm the release");
+        }
+        self.slots().remove(key);
+        self.inner.evictions.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Ends a conversation for good: waits for a turn that has the slot, then closes.
+    pub async fn close(&self, key: &SessionKey) {
+        let Some(mut guard) = self.check_out(key).await else { return };
+        if let Some(handle) = guard.take_handle() {
+            let backend = guard.backend().clone();
+            for (what, outcome) in
+                [("close", backend.close_session(&handle).await), ("release", backend.release(&handle).await)]
+            {
+                if let Err(error) = outcome {
+                    tracing::warn!(slot = %key, %error, what, "the agent did not confirm");
+                }
+            }
+        }
+        self.slots().remove(key);
+    }
+
+    /// Ends every backend at once; one that panics or hangs past `grace` and 10 s more does not hold up the others.
+    pub async fn dispose(&self, grace: Duration) {
+        self.slots().clear();
+        let mut ending = JoinSet::new();
+        for (name, backend) in &self.inner.backends {
+            let (name, backend) = (name.clone(), backend.clone());
+            ending.spawn(async move {
+                let within = grace + Duration::from_secs(10);
+                if tokio::time::timeout(within, backend.dispose(grace)).await.is_err() {
+                    tracing::error!(agent = %name, "the backend did not end in time; its shims will");
+                }
+            });
+        }
+        while let Some(ended) = ending.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a backend failed while it was disposed of");
+            }
+        }
+    }
+
+    /// What is there, from memory alone.
+    pub fn summary(&self) -> PoolSummary {
+        let now = Instant::now();
+        let mut slots: Vec<SlotSummary> = self.slots().values().map(|slot| slot.summary(now)).collect();
+        slots.sort_by(|a, b| a.key.cmp(&b.key));
+        let busy = slots.iter().filter(|slot| slot.busy).count();
+        PoolSummary {
+            size: slots.len(),
+            busy,
+            idle: slots.len() - busy,
+            evictions: self.inner.evictions.load(Ordering::Relaxed),
+            slots,
+            backends: self
+                .inner
+                .backends
+                .iter()
+                .map(|(name, backend)| (name.clone(), backend.health()))
+                .collect(),
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<Slot>>> {
+        // No panic can leave the map half-changed.
+        self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,147 @@
+//! One slot: its lock, and what is warm behind it. One turn at a time; whoever holds the guard is that turn.
+
+use super::SlotSummary;
+use super::eviction::SlotView;
+use crate::backend::{AgentBackend, AgentSessionHandle, BackendError, EnsureSession};
+use crate::domain::session::SessionKey;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
+
+pub(super) struct Slot {
+    key: SessionKey,
+    /// Held for a whole turn: creation is single-flight, and two turns never meet.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Callers that wait for `turn`.
+    waiting: AtomicUsize,
+    awaiting_permission: AtomicBool,
+    warm: Mutex<Warm>,
+}
+
+struct Warm {
+    handle: Option<AgentSessionHandle>,
+    last_used: Instant,
+}
+
+impl Slot {
+    pub(super) fn new(key: SessionKey) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            turn: Arc::default(),
+            waiting: AtomicUsize::new(0),
+            awaiting_permission: AtomicBool::new(false),
+            warm: Mutex::new(Warm { handle: None, last_used: Instant::now() }),
+        })
+    }
+
+    pub(super) async fn lock(self: Arc<Self>, backend: Arc<dyn AgentBackend>) -> SlotGuard {
+        let counted = Waiting::new(&self);
+        let turn = self.turn.clone().lock_owned().await;
+        drop(counted);
+        SlotGuard { slot: self, backend, _turn: turn }
+    }
+
+    pub(super) fn try_lock(self: Arc<Self>, backend: Arc<dyn AgentBackend>) -> Option<SlotGuard> {
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        let turn = self.turn.clone().try_lock_owned().ok()?;
+        Some(SlotGuard { slot: self, backend, _turn: turn })
+    }
+
+    pub(super) fn view(&self, now: Instant) -> SlotView {
+        let warm = self.warm();
+        SlotView {
+            key: self.key.clone(),
+            idle: now.saturating_duration_since(warm.last_used),
+            in_turn: self.turn.try_lock().is_err(),
+            awaiting_permission: self.awaiting_permission.load(Ordering::Relaxed),
+            queued: self.waiting.load(Ordering::Acquire),
+            pinned: false,
+        }
+    }
+
+    pub(super) fn summary(&self, now: Instant) -> SlotSummary {
+        let warm = self.warm();
+        SlotSummary {
+            key: self.key.clone(),
+            busy: self.turn.try_lock().is_err(),
+            idle_secs: now.saturating_duration_since(warm.last_used).as_secs(),
+            handle: warm.handle.clone(),
+        }
+    }
+
+    fn warm(&self) -> MutexGuard<'_, Warm> {
+        // No panic can leave the two fields half-changed.
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the count right when a waiting future is dropped.
+struct Waiting<'a>(&'a Slot);
+
+impl<'a> Waiting<'a> {
+    fn new(slot: &'a Slot) -> Self {
+        slot.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(slot)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The right to use a slot for one turn; given back by being dropped.
+pub struct SlotGuard {
+    slot: Arc<Slot>,
+    backend: Arc<dyn AgentBackend>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl SlotGuard {
+    /// A conversation to prompt: the warm one, or resumed, or new, as the handle says. What `opts.resume` names is only used
+    /// when nothing is warm.
+    ///
+    /// # Errors
+    /// As [`AgentBackend::ensure_session`]; the slot is cold afterwards.
+    pub async fn ensure(&mut self, mut opts: EnsureSession) -> Result<AgentSessionHandle, BackendError> {
+        if let Some(warm) = &self.slot.warm().handle {
+            opts.resume = Some(warm.agent_session_id.clone());
+        }
+        let ensured = self.backend.ensure_session(&self.slot.key, &opts).await;
+        let mut warm = self.slot.warm();
+        warm.handle = ensured.as_ref().ok().cloned();
+        warm.last_used = Instant::now();
+        drop(warm);
+        ensured
+    }
+
+    /// The backend behind the slot.
+    pub fn backend(&self) -> &Arc<dyn AgentBackend> {
+        &self.backend
+    }
+
+    /// Forgets the warm conversation: lost, poisoned or closed.
+    pub fn take_handle(&mut self) -> Option<AgentSessionHandle> {
+        self.slot.warm().handle.take()
+    }
+
+    /// Tells the sweep that a person is asked.
+    pub fn awaiting_permission(&self, waits: bool) {
+        self.slot.awaiting_permission.store(waits, Ordering::Relaxed);
+    }
+
+    pub(super) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+}
+
+impl Drop for SlotGuard {
+    fn drop(&mut self) {
+        self.slot.awaiting_permission.store(false, Ordering::Relaxed);
+        self.slot.warm().last_used = Instant::now();
+    }
+}

@@ -1,0 +1,221 @@
+//! The event log: appends under fences, reads by position. Knows nothing of what an event means.
+
+use super::{Store, StoreError, sql, when_busy_again};
+use crate::store::queue::LEASE_SECS;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
+
+/// One row to be stored.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Number within the task; contiguous.
+    pub seq: i64,
+    /// Kind of event.
+    pub kind: &'static str,
+    /// Tool name.
+    pub tool: Option<String>,
+    /// Text.
+    pub content: Option<String>,
+    /// JSON part.
+    pub input: Option<Value>,
+    /// Tool output.
+    pub output: Option<String>,
+}
+
+/// The events of one turn.
+#[derive(Clone, Debug)]
+pub struct NewBatch {
+    /// Lane.
+    pub session: Uuid,
+    /// Task.
+    pub task: Uuid,
+    /// Fence.
+    pub fence: i64,
+    /// Rows, in order of `seq`; never empty.
+    pub events: Vec<NewEvent>,
+}
+
+/// What a batch came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// Stored, or stored before.
+    Done,
+    /// The numbers do not follow: this one was expected.
+    Gap {
+        /// Next number.
+        expected: i64,
+    },
+    /// Another may hold the lane now.
+    LostLease,
+}
+
+/// One stored event.
+#[derive(Clone, Debug)]
+pub struct EventRow {
+    /// Task.
+    pub task: Uuid,
+    /// Number within the task.
+    pub seq: i64,
+    /// Session.
+    pub session: Uuid,
+    /// Position in the session's stream.
+    pub pos: i64,
+    /// Kind.
+    pub kind: String,
+    /// Tool.
+    pub tool: Option<String>,
+    /// Text.
+    pub content: Option<String>,
+    /// JSON part.
+    pub input: Option<Value>,
+    /// Tool output.
+    pub output: Option<String>,
+    /// When stored.
+    pub created_at: DateTime<Utc>,
+}
+
+impl Store {
+    /// Appends batches of several turns in one statement and tells readers on every node.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing was written, or the answer was lost: appending again is safe.
+    pub async fn append(&self, batches: &[NewBatch]) -> Result<Vec<Appended>, StoreError> {
+        let sessions: Vec<Uuid> = batches.iter().map(|b| b.session).collect();
+        let fences: Vec<i64> = batches.iter().map(|b| b.fence).collect();
+        let first: Vec<i64> = batches.iter().filter_map(|b| b.events.first()).map(|e| e.seq).collect();
+        let last: Vec<i64> = batches.iter().filter_map(|b| b.events.last()).map(|e| e.seq).collect();
+        let rows: Vec<(&NewBatch, &NewEvent)> =
+            batches.iter().flat_map(|b| b.events.iter().map(move |e| (b, e))).collect();
+        let row_session: Vec<Uuid> = rows.iter().map(|(b, _)| b.session).collect();
+        let row_task: Vec<Uuid> = rows.iter().map(|(b, _)| b.task).collect();
+        let seq: Vec<i64> = rows.iter().map(|(_, e)| e.seq).collect();
+        let kind: Vec<&str> = rows.iter().map(|(_, e)| e.kind).collect();
+        let tool: Vec<Option<&str>> = rows.iter().map(|(_, e)| e.tool.as_deref()).collect();
+        let content: Vec<Option<&str>> = rows.iter().map(|(_, e)| e.content.as_deref()).collect();
+        let input: Vec<Option<&Value>> = rows.iter().map(|(_, e)| e.input.as_ref()).collect();
+        let output: Vec<Option<&str>> = rows.iter().map(|(_, e)| e.output.as_deref()).collect();
+        let answered = when_busy_again(async || {
+            let mut client = self.engine().await?;
+            let tx = client.transaction().await?;
+            let append = tx.prepare_cached(sql!("events/append")).await?;
+            let notify = tx.prepare_cached(sql!("events/notify")).await?;
+            let params: [&(dyn ToSql + Sync); 13] = [
+                &sessions,
+                &fences,
+                &first,
+                &last,
+                &LEASE_SECS,
+                &row_session,
+                &row_task,
+                &seq,
+                &kind,
+                &tool,
+                &content,
+                &input,
+                &output,
+            ];
+            let (answered, _) = futures::try_join!(tx.query(&append, &params), tx.execute(&notify, &[]))?;
+            tx.commit().await?;
+            Ok(answered)
+        })
+        .await?;
+        Ok(sessions.iter().map(|session| outcome(&answered, *session)).collect())
+    }
+
+    /// A page of a session's stream after a position.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_events(
+        &self,
+        session: Uuid,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<EventRow>, StoreError> {
+        let client = self.reads().await?;
+        let rows = client
+            .query_typed(
+                sql!("events/read_session"),
+                &[(&session, Type::UUID), (&after, Type::INT8), (&limit, Type::INT8)],
+            )
+            .await?;
+        Ok(rows.iter().map(event_row).collect())
+    }
+
+    /// A page of a task's events after a position of its session's stream.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn task_events(
+        &self,
+        task: Uuid,
+        session: Uuid,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<EventRow>, StoreError> {
+        let client = self.reads().await?;
+        let rows = client
+            .query_typed(
+                sql!("events/read_task"),
+                &[(&task, Type::UUID), (&session, Type::UUID), (&after, Type::INT8), (&limit, Type::INT8)],
+            )
+            .await?;
+        Ok(rows.iter().map(event_row).collect())
+    }
+
+    /// The last position of a session's stream, 0 when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn stream_end(&self, session: Uuid) -> Result<i64, StoreError> {
+        let client = self.reads().await?;
+        let rows = client.query_typed(sql!("events/cursor"), &[(&session, Type::UUID)]).await?;
+        Ok(rows.first().map_or(0, |row| row.get(0)))
+    }
+
+    /// The database's epoch.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn epoch(&self) -> Result<String, StoreError> {
+        let client = self.engine().await?;
+        Ok(client.query_one(sql!("events/epoch"), &[]).await?.get(0))
+    }
+
+    /// Makes partitions ahead. Returns how many were missing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn make_partitions(&self) -> Result<i32, StoreError> {
+        let client = self.engine().await?;
+        Ok(client.query_one(sql!("events/make_partitions"), &[]).await?.get(0))
+    }
+}
+
+fn outcome(answered: &[Row], session: Uuid) -> Appended {
+    let Some(row) = answered.iter().find(|row| row.get::<_, Uuid>("session_id") == session) else {
+        return Appended::LostLease;
+    };
+    if row.get("taken") || row.get("known") {
+        return Appended::Done;
+    }
+    Appended::Gap { expected: row.get::<_, i64>("last_seq") + 1 }
+}
+
+fn event_row(row: &Row) -> EventRow {
+    EventRow {
+        task: row.get("task_id"),
+        seq: row.get("seq"),
+        session: row.get("session_id"),
+        pos: row.get("pos"),
+        kind: row.get("type"),
+        tool: row.get("tool"),
+        content: row.get("content"),
+        input: row.get("input"),
+        output: row.get("output"),
+        created_at: row.get("created_at"),
+    }
+}

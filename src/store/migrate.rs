@@ -1,0 +1,61 @@
+//! Brings the schema up to date. refinery takes no lock of its own, so an advisory lock is held around it: of several
+//! nodes that start together one migrates and the others wait.
+
+use super::{Store, StoreError};
+use tokio_postgres::NoTls;
+
+mod embedded {
+    refinery::embed_migrations!("sql/migrations");
+}
+
+/// Why the schema could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// No connection.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The server is older than 15.
+    #[error("PostgreSQL {0} is too old: agentpool needs 15 or later")]
+    TooOld(String),
+    /// A migration failed, or the schema is newer than this program.
+    #[error("the schema cannot be brought up to date: {0}")]
+    Migration(#[from] refinery::Error),
+}
+
+/// Applies what is missing.
+///
+/// # Errors
+/// When the database cannot be reached, is too old, or a migration fails; nothing is half-applied.
+pub async fn migrate(store: &Store) -> Result<(), MigrateError> {
+    let (mut client, connection) = store.direct().connect(NoTls).await.map_err(StoreError::from)?;
+    let driver = tokio::spawn(connection);
+    let outcome = locked(&mut client).await;
+    drop(client);
+    let _ = driver.await;
+    outcome
+}
+
+async fn locked(client: &mut tokio_postgres::Client) -> Result<(), MigrateError> {
+    let number: i32 = scalar(client, "SELECT current_setting('server_version_num')::int").await?;
+    if number < 150_000 {
+        return Err(MigrateError::TooOld(scalar(client, "SHOW server_version").await?));
+    }
+    client
+        .batch_execute(
+            "SET lock_timeout = 0; SET statement_timeout = 0; SELECT pg_advisory_lock(1095782475, 0)",
+        )
+        .await
+        .map_err(StoreError::from)?;
+    embedded::migrations::runner()
+        .set_migration_table_name("agentpool_schema_history")
+        .run_async(client)
+        .await?;
+    Ok(())
+}
+
+async fn scalar<T: for<'a> tokio_postgres::types::FromSql<'a>>(
+    client: &tokio_postgres::Client,
+    query: &str,
+) -> Result<T, StoreError> {
+    Ok(client.query_one(query, &[]).await?.try_get(0)?)
+}

@@ -1,0 +1,175 @@
+//! Questions and answers as rows. Never decides what is allowed.
+
+use super::{Store, StoreError, sql};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+/// A question to be stored.
+#[derive(Clone, Debug)]
+pub struct NewPermission {
+    /// Lane.
+    pub session: Uuid,
+    /// Fence.
+    pub fence: i64,
+    /// Task.
+    pub task: Uuid,
+    /// Agent.
+    pub agent: String,
+    /// Agent's id of the request.
+    pub agent_request_id: String,
+    /// Kind.
+    pub kind: &'static str,
+    /// A line for people.
+    pub title: String,
+    /// What the agent sent.
+    pub payload: Value,
+    /// The answer that the policy gave at once, if it did.
+    pub answered: Option<Value>,
+    /// Seconds that a person has.
+    pub deadline_secs: Option<f64>,
+}
+
+/// A stored question.
+#[derive(Clone, Debug)]
+pub struct PermissionRow {
+    /// Id.
+    pub id: Uuid,
+    /// Session.
+    pub session: Uuid,
+    /// Task.
+    pub task: Uuid,
+    /// Agent.
+    pub agent: String,
+    /// Kind.
+    pub kind: String,
+    /// A line for people.
+    pub title: String,
+    /// What the agent sent.
+    pub payload: Value,
+    /// Status.
+    pub status: String,
+    /// Answer.
+    pub answer: Option<Value>,
+    /// Who answered.
+    pub answered_by: Option<String>,
+    /// Until when.
+    pub deadline: Option<DateTime<Utc>>,
+    /// Since when.
+    pub created_at: DateTime<Utc>,
+}
+
+impl Store {
+    /// Stores a question under the fence; `None` when the lease is lost.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ask_permission(&self, ask: &NewPermission) -> Result<Option<Uuid>, StoreError> {
+        let client = self.engine().await?;
+        let statement = client.prepare_cached(sql!("permissions/ask")).await?;
+        let (status, by) =
+            if ask.answered.is_some() { ("answered", Some("policy")) } else { ("pending", None) };
+        let row = client
+            .query_opt(
+                &statement,
+                &[
+                    &ask.session,
+                    &ask.fence,
+                    &ask.task,
+                    &ask.agent,
+                    &ask.agent_request_id,
+                    &ask.kind,
+                    &ask.title,
+                    &ask.payload,
+                    &None::<Value>,
+                    &status,
+                    &ask.answered,
+                    &by,
+                    &ask.deadline_secs,
+                ],
+            )
+            .await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// Answers that people gave to these turns and that were not delivered yet: (task, agent's request id, answer).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn take_answers(
+        &self,
+        turns: &[(Uuid, i64)],
+    ) -> Result<Vec<(Uuid, String, Value)>, StoreError> {
+        let (tasks, fences) = turns.iter().copied().unzip::<_, _, Vec<Uuid>, Vec<i64>>();
+        let client = self.renew_connection().await?;
+        let answers = client.prepare_cached(sql!("permissions/answers")).await?;
+        let rows = client.query(&answers, &[&tasks, &fences]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    }
+
+    /// The deadline passed; false when a person was faster.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn expire_permission(
+        &self,
+        task: Uuid,
+        fence: i64,
+        request: &str,
+        answer: &Value,
+    ) -> Result<bool, StoreError> {
+        let client = self.engine().await?;
+        let expire = client.prepare_cached(sql!("permissions/expire")).await?;
+        Ok(client.execute(&expire, &[&task, &fence, &request, answer]).await? > 0)
+    }
+
+    /// A person answers; false when it is no longer pending.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn answer_permission(&self, id: Uuid, answer: &Value, by: &str) -> Result<bool, StoreError> {
+        let client = self.engine().await?;
+        let statement = client.prepare_cached(sql!("permissions/answer")).await?;
+        Ok(client.execute(&statement, &[&id, answer, &by]).await? > 0)
+    }
+
+    /// One request.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn permission(&self, id: Uuid) -> Result<Option<PermissionRow>, StoreError> {
+        let client = self.reads().await?;
+        let rows = client.query_typed(sql!("permissions/get"), &[(&id, Type::UUID)]).await?;
+        Ok(rows.first().map(permission_row))
+    }
+
+    /// Requests, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn permissions(&self, all: bool, limit: i64) -> Result<Vec<PermissionRow>, StoreError> {
+        let client = self.reads().await?;
+        let rows =
+            client.query_typed(sql!("permissions/list"), &[(&all, Type::BOOL), (&limit, Type::INT8)]).await?;
+        Ok(rows.iter().map(permission_row).collect())
+    }
+}
+
+fn permission_row(row: &Row) -> PermissionRow {
+    PermissionRow {
+        id: row.get("id"),
+        session: row.get("session_id"),
+        task: row.get("task_id"),
+        agent: row.get("agent"),
+        kind: row.get("kind"),
+        title: row.get("title"),
+        payload: row.get("payload"),
+        status: row.get("status"),
+        answer: row.get("answer"),
+        answered_by: row.get("answered_by"),
+        deadline: row.get("deadline"),
+        created_at: row.get("created_at"),
+    }
+}

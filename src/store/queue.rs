@@ -1,0 +1,395 @@
+//! The queue's statements, bundled into the transactions that queue.md asks for: admit; tick (finish, then claim); renew;
+//! rescue. No transaction takes lane locks twice, and lanes come before tasks.
+
+use super::{Store, StoreError, sql, when_busy_again};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+/// Seconds that a lease lasts without being renewed.
+pub const LEASE_SECS: f64 = 15.0;
+/// How many tasks one admission looks at.
+const ADMIT_MAX: i64 = 500;
+
+/// How a turn leaves its lease.
+#[derive(Clone, Debug)]
+pub struct FinishRow {
+    /// Lane.
+    pub session: Uuid,
+    /// Its fence.
+    pub fence: i64,
+    /// Its head.
+    pub task: Uuid,
+    /// New status of the task; `queued` gives it back.
+    pub status: &'static str,
+    /// For `queued`: seconds until it may run again.
+    pub wait_secs: f64,
+    /// Failure reason.
+    pub reason: Option<&'static str>,
+    /// Failure text.
+    pub error: Option<String>,
+    /// 1 when the failure is the task's own.
+    pub charged: i32,
+    /// The conversation's new state, when there is one: (agent, status, poisoned reason).
+    pub conversation: Option<(String, &'static str, Option<&'static str>)>,
+}
+
+/// What a finish came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// The rows are written.
+    Done,
+    /// They had been written before; the answer was lost.
+    DoneBefore,
+    /// Somebody else holds a lock on the task's row; the lease stays, try again.
+    Busy,
+    /// Another may hold the lane now; nothing was written.
+    LostLease,
+}
+
+/// What a node is ready to take.
+#[derive(Clone, Debug)]
+pub struct ClaimWish {
+    /// Who.
+    pub node: Uuid,
+    /// Which start of it.
+    pub incarnation: Uuid,
+    /// Free hands.
+    pub hands: u16,
+    /// Agents that can run here now.
+    pub agents: Vec<String>,
+}
+
+/// One leased head.
+#[derive(Clone, Debug)]
+pub struct ClaimedRow {
+    /// Lane.
+    pub session: Uuid,
+    /// Head.
+    pub task: Uuid,
+    /// New fence.
+    pub fence: i64,
+    /// Tenant.
+    pub workspace: Uuid,
+    /// Agent name.
+    pub agent: String,
+    /// Prompt.
+    pub prompt: String,
+    /// Wish.
+    pub model: Option<String>,
+    /// Wish.
+    pub mode_id: Option<String>,
+    /// Wish.
+    pub thinking_option_id: Option<String>,
+    /// Wish.
+    pub feature_values: Option<Value>,
+    /// Which execution this is.
+    pub attempt: i32,
+    /// Charged failures so far.
+    pub failures: i32,
+    /// How many are too many.
+    pub max_failures: i32,
+    /// Last stored event.
+    pub last_seq: i64,
+    /// Fence of the attempt before.
+    pub previous_fence: Option<i64>,
+    /// Cancel was asked already.
+    pub cancel_requested: bool,
+}
+
+/// What a tick answers.
+#[derive(Debug, Default)]
+pub struct TickRows {
+    /// In the order of the finishes given.
+    pub finished: Vec<Finished>,
+    /// New leases.
+    pub claimed: Vec<ClaimedRow>,
+    /// More is ready or waits for admission.
+    pub more: bool,
+    /// Seconds until something falls due.
+    pub due_in_secs: Option<f64>,
+}
+
+/// A lease of somebody else, as seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForeignLease {
+    /// Lane.
+    pub session: Uuid,
+    /// Fence.
+    pub fence: i64,
+    /// Whose.
+    pub node: Uuid,
+    /// Which start.
+    pub incarnation: Uuid,
+    /// Until when; changes with every renewal.
+    pub lease_until: DateTime<Utc>,
+}
+
+impl Store {
+    /// Admits due tasks, ends cancelled ones, wakes waiting lanes. Returns how many lanes were looked at.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is half-done.
+    pub async fn admit(&self) -> Result<usize, StoreError> {
+        when_busy_again(|| self.admit_once()).await
+    }
+
+    async fn admit_once(&self) -> Result<usize, StoreError> {
+        let mut client = self.tick_connection().await?;
+        let candidates = client.prepare_cached(sql!("queue/admit_candidates")).await?;
+        let rows = client.query(&candidates, &[&ADMIT_MAX]).await?;
+        let sessions: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+        if sessions.is_empty() {
+            return Ok(0);
+        }
+        let tx = client.transaction().await?;
+        let lock = tx.prepare_cached(sql!("queue/try_admission_lock")).await?;
+        if !tx.query_one(&lock, &[]).await?.get::<_, bool>(0) {
+            return Ok(0);
+        }
+        let ensure = tx.prepare_cached(sql!("queue/ensure_lanes")).await?;
+        let lanes = tx.prepare_cached(sql!("queue/lock_lanes")).await?;
+        let end = tx.prepare_cached(sql!("queue/end_queued")).await?;
+        let admit = tx.prepare_cached(sql!("queue/admit_tasks")).await?;
+        let settle = tx.prepare_cached(sql!("queue/settle_lanes")).await?;
+        // Sent in one go; each statement still gets a snapshot of its own, taken after the lock before it.
+        let these: [&(dyn ToSql + Sync); 1] = [&sessions];
+        let these_and_max: [&(dyn ToSql + Sync); 2] = [&sessions, &ADMIT_MAX];
+        futures::try_join!(
+            tx.execute(&ensure, &these),
+            tx.execute(&lanes, &these),
+            tx.execute(&end, &these),
+            tx.execute(&admit, &these_and_max),
+            tx.execute(&settle, &these),
+        )?;
+        tx.commit().await?;
+        Ok(sessions.len())
+    }
+
+    /// Writes the ends of turns and leases new heads, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing was written, or the answer was lost: giving the same finishes again is safe.
+    pub async fn tick(&self, finishes: &[FinishRow], wish: &ClaimWish) -> Result<TickRows, StoreError> {
+        let mut answer = when_busy_again(|| self.tick_once(finishes, wish)).await?;
+        if answer.finished.contains(&Finished::LostLease) {
+            self.tell_lost_from_done(finishes, &mut answer.finished).await?;
+        }
+        Ok(answer)
+    }
+
+    async fn tick_once(&self, finishes: &[FinishRow], wish: &ClaimWish) -> Result<TickRows, StoreError> {
+        let mut client = self.tick_connection().await?;
+        let outlook = client.prepare_cached(sql!("queue/outlook")).await?;
+        let tx = client.transaction().await?;
+        let finished = if finishes.is_empty() { Vec::new() } else { finish(&tx, finishes).await? };
+        let (claimed, phantoms) = if wish.hands == 0 || wish.agents.is_empty() {
+            (Vec::new(), Vec::new())
+        } else {
+            claim(&tx, wish).await?
+        };
+        if !phantoms.is_empty() {
+            // Our claim has locked them; a later statement of the same transaction may settle them.
+            let settle = tx.prepare_cached(sql!("queue/settle_lanes")).await?;
+            tx.execute(&settle, &[&phantoms]).await?;
+        }
+        if !finishes.is_empty() {
+            let hint = tx.prepare_cached(sql!("queue/hint_others")).await?;
+            let freed: Vec<Uuid> = finishes.iter().map(|f| f.session).collect();
+            tx.execute(&hint, &[&freed, &wish.agents]).await?;
+        }
+        tx.commit().await?;
+        let next = client.query_one(&outlook, &[&wish.node, &wish.agents]).await?;
+        Ok(TickRows { finished, claimed, more: next.get("more"), due_in_secs: next.get("due_in_secs") })
+    }
+
+    async fn tell_lost_from_done(
+        &self,
+        finishes: &[FinishRow],
+        finished: &mut [Finished],
+    ) -> Result<(), StoreError> {
+        let client = self.tick_connection().await?;
+        let before = client.prepare_cached(sql!("queue/finished_before")).await?;
+        let tasks: Vec<Uuid> = finishes.iter().map(|f| f.task).collect();
+        let fences: Vec<i64> = finishes.iter().map(|f| f.fence).collect();
+        let rows = client.query(&before, &[&tasks, &fences]).await?;
+        let done: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+        for (finish, outcome) in finishes.iter().zip(finished) {
+            if *outcome == Finished::LostLease && done.contains(&finish.task) {
+                *outcome = Finished::DoneBefore;
+            }
+        }
+        Ok(())
+    }
+
+    /// Extends leases. Returns, for each that is still held, (session, fence, cancel asked).
+    ///
+    /// # Errors
+    /// [`StoreError`]; then no lease was extended.
+    pub async fn renew(&self, held: &[(Uuid, i64)]) -> Result<Vec<(Uuid, i64, bool)>, StoreError> {
+        let (sessions, fences) = held.iter().copied().unzip::<_, _, Vec<Uuid>, Vec<i64>>();
+        when_busy_again(async || {
+            let client = self.renew_connection().await?;
+            let renew = client.prepare_cached(sql!("queue/renew")).await?;
+            let rows = client.query(&renew, &[&sessions, &fences, &LEASE_SECS]).await?;
+            Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+        })
+        .await
+    }
+
+    /// Which of these tasks were asked to be cancelled.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn cancels_asked(&self, tasks: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        let client = self.renew_connection().await?;
+        let asked = client.prepare_cached(sql!("queue/cancels_asked")).await?;
+        let rows = client.query(&asked, &[&tasks]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Leases of other incarnations.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn foreign_leases(&self, incarnation: Uuid) -> Result<Vec<ForeignLease>, StoreError> {
+        let client = self.renew_connection().await?;
+        let foreign = client.prepare_cached(sql!("queue/foreign_leases")).await?;
+        let rows = client.query(&foreign, &[&incarnation]).await?;
+        Ok(rows.iter().map(foreign_lease).collect())
+    }
+
+    /// What the rows say that this incarnation holds: (session, fence, task).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn own_leases(&self, incarnation: Uuid) -> Result<Vec<(Uuid, i64, Uuid)>, StoreError> {
+        let client = self.renew_connection().await?;
+        let own = client.prepare_cached(sql!("queue/own_leases")).await?;
+        let rows = client.query(&own, &[&incarnation]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    }
+
+    /// Takes leases away from their owners and puts their lanes back in line. Returns the sessions that moved.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is half-done.
+    pub async fn rescue(&self, leases: &[ForeignLease]) -> Result<Vec<Uuid>, StoreError> {
+        let sessions: Vec<Uuid> = leases.iter().map(|l| l.session).collect();
+        let fences: Vec<i64> = leases.iter().map(|l| l.fence).collect();
+        let until: Vec<DateTime<Utc>> = leases.iter().map(|l| l.lease_until).collect();
+        when_busy_again(async || {
+            let mut client = self.renew_connection().await?;
+            let tx = client.transaction().await?;
+            let rescue = tx.prepare_cached(sql!("queue/rescue")).await?;
+            let settle = tx.prepare_cached(sql!("queue/settle_lanes")).await?;
+            let notify = tx.prepare_cached(sql!("queue/notify_tasks_new")).await?;
+            let rows = tx.query(&rescue, &[&sessions, &fences, &until]).await?;
+            let moved: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+            tx.execute(&settle, &[&moved]).await?;
+            tx.execute(&notify, &[]).await?;
+            tx.commit().await?;
+            Ok(moved)
+        })
+        .await
+    }
+
+    /// Frees lanes of dead homes that may move. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn rehome(&self, dead: &[Uuid]) -> Result<u64, StoreError> {
+        let client = self.renew_connection().await?;
+        let rehome = client.prepare_cached(sql!("queue/rehome")).await?;
+        Ok(client.execute(&rehome, &[&dead, &100_i64]).await?)
+    }
+}
+
+async fn finish(
+    tx: &deadpool_postgres::Transaction<'_>,
+    finishes: &[FinishRow],
+) -> Result<Vec<Finished>, StoreError> {
+    let lock = tx.prepare_cached(sql!("queue/lock_leases")).await?;
+    let end = tx.prepare_cached(sql!("queue/finish_tasks")).await?;
+    let conversations = tx.prepare_cached(sql!("queue/finish_agent_sessions")).await?;
+    let settle = tx.prepare_cached(sql!("queue/settle_lanes")).await?;
+    let sessions: Vec<Uuid> = finishes.iter().map(|f| f.session).collect();
+    let fences: Vec<i64> = finishes.iter().map(|f| f.fence).collect();
+    let tasks: Vec<Uuid> = finishes.iter().map(|f| f.task).collect();
+    let status: Vec<&str> = finishes.iter().map(|f| f.status).collect();
+    let waits: Vec<f64> = finishes.iter().map(|f| f.wait_secs).collect();
+    let reasons: Vec<Option<&str>> = finishes.iter().map(|f| f.reason).collect();
+    let errors: Vec<Option<&str>> = finishes.iter().map(|f| f.error.as_deref()).collect();
+    let charged: Vec<i32> = finishes.iter().map(|f| f.charged).collect();
+    let held = tx.query(&lock, &[&sessions, &fences]).await?;
+    let held: Vec<(Uuid, i64)> = held.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let ended =
+        tx.query(&end, &[&sessions, &fences, &tasks, &status, &waits, &reasons, &errors, &charged]).await?;
+    let ended: Vec<Uuid> = ended.iter().map(|row| row.get(0)).collect();
+    let told: Vec<_> = finishes
+        .iter()
+        .filter(|f| ended.contains(&f.session))
+        .filter_map(|f| f.conversation.as_ref().map(|c| (f.session, c)))
+        .collect();
+    let told_sessions: Vec<Uuid> = told.iter().map(|(session, _)| *session).collect();
+    let told_agents: Vec<&str> = told.iter().map(|(_, c)| c.0.as_str()).collect();
+    let told_status: Vec<&str> = told.iter().map(|(_, c)| c.1).collect();
+    let told_poison: Vec<Option<&str>> = told.iter().map(|(_, c)| c.2).collect();
+    let conversation: [&(dyn ToSql + Sync); 4] = [&told_sessions, &told_agents, &told_status, &told_poison];
+    let freed: [&(dyn ToSql + Sync); 1] = [&ended];
+    futures::try_join!(tx.execute(&conversations, &conversation), tx.execute(&settle, &freed))?;
+    Ok(finishes
+        .iter()
+        .map(|f| match (ended.contains(&f.session), held.contains(&(f.session, f.fence))) {
+            (true, _) => Finished::Done,
+            (false, true) => Finished::Busy,
+            (false, false) => Finished::LostLease,
+        })
+        .collect())
+}
+
+async fn claim(
+    tx: &deadpool_postgres::Transaction<'_>,
+    wish: &ClaimWish,
+) -> Result<(Vec<ClaimedRow>, Vec<Uuid>), StoreError> {
+    let claim = tx.prepare_cached(sql!("queue/claim")).await?;
+    let rows = tx
+        .query(&claim, &[&wish.node, &wish.incarnation, &i64::from(wish.hands), &wish.agents, &LEASE_SECS])
+        .await?;
+    let (claimed, phantoms): (Vec<&Row>, Vec<&Row>) =
+        rows.iter().partition(|row| row.get::<_, Option<Uuid>>("id").is_some());
+    Ok((claimed.into_iter().map(claimed_row).collect(), phantoms.into_iter().map(|row| row.get(0)).collect()))
+}
+
+fn claimed_row(row: &Row) -> ClaimedRow {
+    ClaimedRow {
+        session: row.get("session_id"),
+        task: row.get("id"),
+        fence: row.get("fence"),
+        workspace: row.get("workspace_id"),
+        agent: row.get("agent"),
+        prompt: row.get("prompt"),
+        model: row.get("model"),
+        mode_id: row.get("mode_id"),
+        thinking_option_id: row.get("thinking_option_id"),
+        feature_values: row.get("feature_values"),
+        attempt: row.get("attempt"),
+        failures: row.get("failures"),
+        max_failures: row.get("max_failures"),
+        last_seq: row.get("last_seq"),
+        previous_fence: row.get("previous_fence"),
+        cancel_requested: row.get("cancel_requested"),
+    }
+}
+
+fn foreign_lease(row: &Row) -> ForeignLease {
+    ForeignLease {
+        session: row.get("session_id"),
+        fence: row.get("fence"),
+        node: row.get("lease_node"),
+        incarnation: row.get("lease_incarnation"),
+        lease_until: row.get("lease_until"),
+    }
+}
