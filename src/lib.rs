@@ -38,11 +38,14 @@
 //! ```
 
 pub mod backend;
+pub mod dispatch;
 pub mod domain;
 pub mod embedded_postgres;
 pub mod install;
 pub mod pool;
 pub mod process;
 pub mod scripted_model;
+pub mod shutdown;
 pub mod store;
+pub mod wire;
 pub mod worktree;

@@ -1,12 +1,19 @@
 -- Purpose: takes leases away from a dead or stopped owner: their tasks go back to the queue uncharged, end as cancelled
 -- when that was asked, or fail for good at the 20th attempt (a task that kills every node that runs it). A lease renewed
 -- since it was seen is left alone. settle_lanes follows.
--- Parameters: $1 uuid[] sessions, $2 int8[] fences, $3 timestamptz[] lease_until as seen. Zero rows: all were renewed.
+-- Parameters: $1 uuid[] sessions, $2 int8[] fences, $3 timestamptz[] lease_until as seen, $4 bool whole: the home itself asks.
+-- Else only what another node could run (a project by URL without a worktree yet) or whose cancel was asked is taken.
+-- Zero rows: all were renewed, or only their home can run them.
 WITH lane AS MATERIALIZED (
     SELECT l.session_id, l.head_task, l.fence FROM agentpool.lanes l
     JOIN unnest($1::uuid[], $2::int8[], $3::timestamptz[]) AS w (session_id, fence, lease_until)
       ON w.session_id = l.session_id AND w.fence = l.fence AND w.lease_until = l.lease_until
-    WHERE l.state = 2 ORDER BY l.session_id FOR UPDATE OF l
+    JOIN agentpool.sessions s ON s.id = l.session_id JOIN agentpool.projects p ON p.id = s.project_id
+    JOIN agentpool.tasks h ON h.id = l.head_task
+    WHERE l.state = 2
+      AND ($4 OR h.cancel_requested_at IS NOT NULL
+           OR p.url IS NOT NULL AND NOT EXISTS (SELECT FROM agentpool.session_worktrees t WHERE t.session_id = l.session_id))
+    ORDER BY l.session_id FOR UPDATE OF l
 ), task AS (
     UPDATE agentpool.tasks t
     SET status = CASE WHEN t.cancel_requested_at IS NOT NULL THEN 'cancelled' WHEN t.attempt >= 20 THEN 'failed' ELSE 'queued' END,

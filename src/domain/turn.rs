@@ -1,7 +1,10 @@
 //! One execution of a task: what the agent says while it runs, how it ends, and how it is stopped.
 
+use super::agent::AgentName;
+use super::failure::FailureReason;
 use super::ids::{Fence, TaskId};
 use super::permission::PermissionRequest;
+use super::task::TaskStatus;
 use super::usage::Usage;
 use serde_json::Value;
 
@@ -95,6 +98,29 @@ pub struct PlanEntry {
     pub content: String,
     /// The agent's word for where it stands.
     pub status: String,
+}
+
+/// What the event log holds.
+#[derive(Clone, Debug)]
+pub enum LoggedEvent {
+    /// What the agent said.
+    Agent(TurnEvent),
+    /// A turn begins.
+    TurnStarted {
+        /// Which execution.
+        attempt: i32,
+        /// Who.
+        agent: AgentName,
+        /// How the conversation came to be.
+        origin: &'static str,
+    },
+    /// A turn ended. The task's row has the last word.
+    TurnEnded {
+        /// `completed`, `cancelled`, `failed` or `queued`.
+        outcome: TaskStatus,
+        /// Why.
+        reason: Option<FailureReason>,
+    },
 }
 
 /// How a turn ended, when nothing failed.

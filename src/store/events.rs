@@ -82,7 +82,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was written, or the answer was lost: appending again is safe.
-    pub async fn append(&self, batches: &[NewBatch]) -> Result<Vec<Appended>, StoreError> {
+    pub async fn append(&self, batches: &[NewBatch], node: Uuid) -> Result<Vec<Appended>, StoreError> {
         let sessions: Vec<Uuid> = batches.iter().map(|b| b.session).collect();
         let fences: Vec<i64> = batches.iter().map(|b| b.fence).collect();
         let first: Vec<i64> = batches.iter().filter_map(|b| b.events.first()).map(|e| e.seq).collect();
@@ -97,6 +97,7 @@ impl Store {
         let content: Vec<Option<&str>> = rows.iter().map(|(_, e)| e.content.as_deref()).collect();
         let input: Vec<Option<&Value>> = rows.iter().map(|(_, e)| e.input.as_ref()).collect();
         let output: Vec<Option<&str>> = rows.iter().map(|(_, e)| e.output.as_deref()).collect();
+        let origin = node.to_string();
         let answered = when_busy_again(async || {
             let mut client = self.engine().await?;
             let tx = client.transaction().await?;
@@ -117,7 +118,8 @@ impl Store {
                 &input,
                 &output,
             ];
-            let (answered, _) = futures::try_join!(tx.query(&append, &params), tx.execute(&notify, &[]))?;
+            let from: [&(dyn ToSql + Sync); 1] = [&origin];
+            let (answered, _) = futures::try_join!(tx.query(&append, &params), tx.execute(&notify, &from))?;
             tx.commit().await?;
             Ok(answered)
         })

@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// How often the end-to-end probe runs (River pings after 5 s).
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -26,8 +27,8 @@ pub enum Hint {
     TasksCancel,
     /// A person has answered a permission request.
     PermissionsAnswered,
-    /// Events were appended somewhere.
-    SessionEvents,
+    /// Events were appended, or tasks ended, by this node.
+    SessionEvents(Uuid),
     /// The connection is new: anything may have been missed.
     Reconnected,
 }
@@ -52,12 +53,18 @@ pub struct Listener {
     pub state: watch::Receiver<ListenerState>,
 }
 
-const CHANNELS: [(&str, Hint); 4] = [
+const CHANNELS: [(&str, Hint); 3] = [
     ("tasks_new", Hint::TasksNew),
     ("tasks_cancel", Hint::TasksCancel),
     ("permissions_answered", Hint::PermissionsAnswered),
-    ("session_events", Hint::SessionEvents),
 ];
+
+fn hint(channel: &str, payload: &str) -> Option<Hint> {
+    if channel == "session_events" {
+        return payload.parse().ok().map(Hint::SessionEvents);
+    }
+    CHANNELS.iter().find(|(name, _)| *name == channel).map(|(_, hint)| *hint)
+}
 
 /// Starts listening; `lock_key` is the incarnation's advisory lock. The future runs until `stop`; its owner awaits it.
 pub fn listener(
@@ -145,9 +152,9 @@ async fn listen(
                     }
                 }
                 Some(Ok(AsyncMessage::Notification(note))) => {
-                    if let Some((_, hint)) = CHANNELS.iter().find(|(channel, _)| *channel == note.channel()) {
+                    if let Some(hint) = hint(note.channel(), note.payload()) {
                         // Nobody listening yet is no error.
-                        let _ = hints.send(*hint);
+                        let _ = hints.send(hint);
                     }
                 }
                 Some(Ok(_)) => {}

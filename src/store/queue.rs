@@ -199,6 +199,8 @@ impl Store {
             let hint = tx.prepare_cached(sql!("queue/hint_others")).await?;
             let freed: Vec<Uuid> = finishes.iter().map(|f| f.session).collect();
             tx.execute(&hint, &[&freed, &wish.agents]).await?;
+            let readers = tx.prepare_cached(sql!("events/notify")).await?;
+            tx.execute(&readers, &[&wish.node.to_string()]).await?;
         }
         tx.commit().await?;
         let next = client.query_one(&outlook, &[&wish.node, &wish.agents]).await?;
@@ -276,7 +278,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; nothing is half-done.
-    pub async fn rescue(&self, leases: &[ForeignLease]) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn rescue(&self, leases: &[ForeignLease], whole: bool) -> Result<Vec<Uuid>, StoreError> {
         let sessions: Vec<Uuid> = leases.iter().map(|l| l.session).collect();
         let fences: Vec<i64> = leases.iter().map(|l| l.fence).collect();
         let until: Vec<DateTime<Utc>> = leases.iter().map(|l| l.lease_until).collect();
@@ -286,7 +288,10 @@ impl Store {
             let rescue = tx.prepare_cached(sql!("queue/rescue")).await?;
             let settle = tx.prepare_cached(sql!("queue/settle_lanes")).await?;
             let notify = tx.prepare_cached(sql!("queue/notify_tasks_new")).await?;
-            let rows = tx.query(&rescue, &[&sessions, &fences, &until]).await?;
+            let rows = tx.query(&rescue, &[&sessions, &fences, &until, &whole]).await?;
+            if rows.is_empty() {
+                return Ok(Vec::new());
+            }
             let moved: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
             tx.execute(&settle, &[&moved]).await?;
             tx.execute(&notify, &[]).await?;

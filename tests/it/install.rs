@@ -1,1 +1,86 @@
-//! install
+//! What is pinned is what gets installed, whole or not at all.
+
+use agentpool::install::{InstallError, Installed, Package, Progress, install, installed};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[derive(Default)]
+struct Heard {
+    steps: Mutex<Vec<String>>,
+    bytes: AtomicU64,
+}
+
+impl Progress for Heard {
+    fn step(&self, message: &str) {
+        self.steps.lock().unwrap().push(message.to_owned());
+    }
+
+    fn bytes(&self, so_far: u64) {
+        self.bytes.fetch_max(so_far, Ordering::Relaxed);
+    }
+}
+
+/// From the real registry; the package is 60 MB.
+#[tokio::test]
+async fn postgres_from_the_registry_runs_and_two_installations_do_not_collide() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (Heard::default(), Heard::default());
+    let (first, second) = tokio::join!(
+        install(Package::EmbeddedPostgres, folder.path(), &one),
+        install(Package::EmbeddedPostgres, folder.path(), &two),
+    );
+    let Installed { program, version } = first.unwrap();
+    assert_eq!(second.unwrap().program, program);
+    assert_eq!(installed(Package::EmbeddedPostgres, folder.path()).unwrap().version, version);
+    let steps = [one, two].map(|heard| heard.steps.into_inner().unwrap());
+    assert_eq!(steps.concat().iter().filter(|step| step.starts_with("downloading")).count(), 1, "{steps:?}");
+
+    let said = Command::new(program.join("postgres")).arg("--version").output().unwrap();
+    assert!(String::from_utf8(said.stdout).unwrap().contains("(PostgreSQL) 17."));
+    let mode = fs::metadata(program.join("initdb")).unwrap().mode();
+    assert_eq!(mode & 0o555, 0o555, "another account runs it");
+    assert_eq!(left_beside(&program), 0, "no staging folder is left");
+}
+
+#[tokio::test]
+async fn a_tree_of_another_version_or_without_its_program_is_not_installed() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(installed(Package::Opencode, folder.path()), None);
+    let root = folder.path().join(format!("npm/opencode-ai-{}", Package::Opencode.version()));
+    let manifest = |version: &str| {
+        let package = root.join("node_modules/opencode-ai");
+        fs::create_dir_all(&package).unwrap();
+        fs::write(package.join("package.json"), format!(r#"{{"version":"{version}"}}"#)).unwrap();
+    };
+    manifest(Package::Opencode.version());
+    assert_eq!(installed(Package::Opencode, folder.path()), None, "its program is missing");
+    let cpu = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    let bin = root.join(format!("node_modules/opencode-linux-{cpu}/bin"));
+    fs::create_dir_all(&bin).unwrap();
+    fs::write(bin.join("opencode"), "").unwrap();
+    assert_eq!(installed(Package::Opencode, folder.path()).unwrap().program, bin.join("opencode"));
+    manifest("0.0.1");
+    assert_eq!(installed(Package::Opencode, folder.path()), None, "another version");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_a_clear_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
+    let error = install(Package::Opencode, &file, &Heard::default()).await.unwrap_err();
+    assert!(matches!(error, InstallError::Files { .. }), "{error}");
+}
+
+fn left_beside(program: &Path) -> usize {
+    let home = program.ancestors().find(|folder| folder.ends_with("npm")).unwrap();
+    fs::read_dir(home)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".new-"))
+        .count()
+}

@@ -1,0 +1,429 @@
+//! The event loop of a node: hears wakes, admits and claims for its free hands, starts executors, writes their ends. One
+//! `select!` makes an [`Event`], one `match` handles it. Never runs a turn itself, never waits for the database inside the
+//! match: what talks to it is one round in flight.
+
+use super::executor::{self, Ended, Engine, Seat};
+use super::leases::HeldLease;
+use super::task_source::{Finish, FinishOutcome, SourceError, TaskSource, Tick, Wake, Want};
+use crate::domain::failure::FailureReason;
+use crate::domain::ids::TaskId;
+use crate::domain::permission::PermissionAnswer;
+use crate::domain::task::{ClaimedTask, Lease, TaskStatus};
+use crate::domain::turn::{Stop, StopCause, StopForce};
+use crate::shutdown::Shutdown;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+
+/// Shortest time between two rounds under load; an idle node acts at once.
+const ROUND_EVERY: Duration = Duration::from_millis(25);
+/// Longest wait between two tries while the database is away.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// After the drain deadline: what turns get to stop when asked, and then, killed, to be written.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// How a dispatcher is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// The net under the wakes: a round happens at least this often.
+    pub poll: Duration,
+    /// How long running turns may go on after a drain was asked.
+    pub drain_timeout: Duration,
+}
+
+enum Event {
+    Woken(Result<Wake, broadcast::error::RecvError>),
+    HandFreed,
+    Timer,
+    Round(RoundEnd),
+    Ended(Box<Result<(Id, Ended), JoinError>>),
+    Drain,
+    Kill,
+}
+
+/// What a round was asked to do, and what came of it.
+struct RoundEnd {
+    finishes: Vec<Ended>,
+    errands: Errands,
+    answer: Result<RoundAnswer, SourceError>,
+}
+
+struct RoundAnswer {
+    tick: Tick,
+    cancelled: Vec<TaskId>,
+    answers: Vec<(TaskId, PermissionAnswer)>,
+}
+
+/// What the next round has to look at besides finishing and claiming.
+#[derive(Clone, Copy, Default)]
+struct Errands {
+    admit: bool,
+    cancels: bool,
+    answers: bool,
+}
+
+impl Errands {
+    const ALL: Self = Self { admit: true, cancels: true, answers: true };
+
+    fn any(self) -> bool {
+        self.admit || self.cancels || self.answers
+    }
+}
+
+/// A turn that runs.
+struct Running {
+    task: ClaimedTask,
+    answers: mpsc::Sender<PermissionAnswer>,
+    /// A second hold on the lease, for the case that the turn's own ends in a panic.
+    lease: Lease,
+}
+
+enum Phase {
+    Open,
+    /// Until when turns may finish by themselves.
+    Draining(Instant),
+    /// They were asked to stop; until when.
+    Stopping(Instant),
+    /// They were killed; until when their ends may be written.
+    Killing(Instant),
+}
+
+struct Dispatcher {
+    engine: Arc<Engine>,
+    pace: Pace,
+    running: JoinSet<Ended>,
+    turns: HashMap<Id, Running>,
+    finishes: Vec<Ended>,
+    errands: Errands,
+    round: Option<BoxFuture<'static, RoundEnd>>,
+    last_round: Instant,
+    next_round: Instant,
+    retry: Duration,
+    phase: Phase,
+}
+
+/// Runs until `shutdown` is asked and everything that ran has been written or given back.
+pub async fn run(engine: Arc<Engine>, pace: Pace, shutdown: Shutdown) {
+    let now = Instant::now();
+    let mut wakes = engine.source.wakes();
+    let mut dispatcher = Dispatcher {
+        engine,
+        pace,
+        running: JoinSet::new(),
+        turns: HashMap::new(),
+        finishes: Vec::new(),
+        errands: Errands::ALL,
+        round: None,
+        last_round: now,
+        next_round: now,
+        retry: ROUND_EVERY,
+        phase: Phase::Open,
+    };
+    while !dispatcher.is_done() {
+        dispatcher.start_round_if_due();
+        let event = dispatcher.next_event(&mut wakes, &shutdown).await;
+        dispatcher.handle(event);
+    }
+}
+
+impl Dispatcher {
+    async fn next_event(&mut self, wakes: &mut broadcast::Receiver<Wake>, shutdown: &Shutdown) -> Event {
+        let timer = self.timer();
+        let (open, may_kill) = (matches!(self.phase, Phase::Open), !matches!(self.phase, Phase::Killing(_)));
+        let engine = self.engine.clone();
+        tokio::select! {
+            () = shutdown.killed(), if may_kill => Event::Kill,
+            () = shutdown.asked(), if open => Event::Drain,
+            Some(ended) = self.running.join_next_with_id() => Event::Ended(Box::new(ended)),
+            end = in_flight(&mut self.round) => Event::Round(end),
+            wake = wakes.recv() => Event::Woken(wake),
+            () = engine.hand_freed.notified() => Event::HandFreed,
+            () = tokio::time::sleep_until(timer) => Event::Timer,
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Woken(Ok(Wake::Work)) => self.soon(Errands { admit: true, ..Errands::default() }),
+            Event::Woken(Ok(Wake::Cancel)) => {
+                self.soon(Errands { admit: true, cancels: true, answers: false })
+            }
+            Event::Woken(Ok(Wake::Answer)) => self.soon(Errands { answers: true, ..Errands::default() }),
+            Event::Woken(Ok(Wake::Everything) | Err(broadcast::error::RecvError::Lagged(_))) => {
+                self.soon(Errands::ALL)
+            }
+            // The listener is gone for good only while the program ends; the poll goes on.
+            Event::Woken(Err(broadcast::error::RecvError::Closed)) => {}
+            Event::HandFreed => self.soon(Errands::default()),
+            Event::Timer => self.on_timer(),
+            Event::Round(end) => self.on_round(end),
+            Event::Ended(ended) => self.on_ended(*ended),
+            Event::Drain => {
+                tracing::info!(running = self.turns.len(), "draining: no new claims");
+                self.phase = Phase::Draining(Instant::now() + self.pace.drain_timeout);
+            }
+            Event::Kill => {
+                tracing::warn!(running = self.turns.len(), "stopping at once");
+                self.engine.leases.stop_all(Stop { cause: StopCause::Drain, force: StopForce::Kill });
+                self.phase = Phase::Killing(Instant::now() + LAST_WRITES);
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match self.phase {
+            Phase::Open => false,
+            Phase::Draining(_) | Phase::Stopping(_) => self.nothing_left(),
+            Phase::Killing(until) => self.nothing_left() || Instant::now() >= until,
+        }
+    }
+
+    fn nothing_left(&self) -> bool {
+        self.running.is_empty() && self.finishes.is_empty() && self.round.is_none()
+    }
+
+    fn timer(&self) -> Instant {
+        let phase = match self.phase {
+            Phase::Open => None,
+            Phase::Draining(until) | Phase::Stopping(until) | Phase::Killing(until) => Some(until),
+        };
+        // While a round is in flight its end starts the next one.
+        let round = self.round.is_none().then_some(self.next_round);
+        phase.into_iter().chain(round).min().unwrap_or_else(|| Instant::now() + self.pace.poll)
+    }
+
+    fn on_timer(&mut self) {
+        let now = Instant::now();
+        match self.phase {
+            Phase::Draining(until) if now >= until => {
+                tracing::warn!(
+                    running = self.turns.len(),
+                    "the drain timeout passed: turns are stopped and given back"
+                );
+                self.engine.leases.stop_all(Stop { cause: StopCause::Drain, force: StopForce::Ask });
+                self.phase = Phase::Stopping(now + STOP_GRACE);
+            }
+            Phase::Stopping(until) if now >= until => self.handle(Event::Kill),
+            _ => {}
+        }
+        if self.round.is_none() && now >= self.next_round {
+            // The net: whatever hint was lost is found now.
+            self.errands = Errands::ALL;
+        }
+    }
+
+    fn soon(&mut self, errands: Errands) {
+        self.errands.admit |= errands.admit;
+        self.errands.cancels |= errands.cancels;
+        self.errands.answers |= errands.answers;
+        self.next_round = self.next_round.min(self.last_round + ROUND_EVERY);
+    }
+
+    fn start_round_if_due(&mut self) {
+        if self.round.is_some() || Instant::now() < self.next_round {
+            return;
+        }
+        let open = matches!(self.phase, Phase::Open);
+        let hands =
+            if open { u16::try_from(self.engine.hands.available_permits()).unwrap_or(u16::MAX) } else { 0 };
+        let want = Want { hands, agents: self.engine.pool.runnable() };
+        let errands = std::mem::take(&mut self.errands);
+        if !errands.any() && self.finishes.is_empty() && (hands == 0 || !open) {
+            self.next_round = Instant::now() + self.pace.poll;
+            return;
+        }
+        let leases = self.turns.values().map(|turn| turn.lease).collect();
+        let finishes = std::mem::take(&mut self.finishes);
+        self.last_round = Instant::now();
+        self.next_round = self.last_round + self.pace.poll;
+        self.round = Some(round(self.engine.source.clone(), finishes, errands, want, leases).boxed());
+    }
+
+    fn on_round(&mut self, end: RoundEnd) {
+        self.round = None;
+        let answer = match end.answer {
+            Ok(answer) => answer,
+            Err(error) => return self.on_failed_round(end.finishes, end.errands, &error),
+        };
+        self.retry = ROUND_EVERY;
+        for (ended, outcome) in end.finishes.into_iter().zip(&answer.tick.finished) {
+            match outcome {
+                FinishOutcome::Done => {}
+                FinishOutcome::Again => {
+                    self.finishes.push(ended);
+                    self.next_round = self.next_round.min(Instant::now() + ROUND_EVERY * 4);
+                }
+                FinishOutcome::LostLease => {
+                    tracing::warn!(task = %ended.held.lease().task, "the turn's end came after its lease was lost");
+                }
+            }
+        }
+        for task in answer.cancelled {
+            self.engine.leases.stop(task, Stop { cause: StopCause::UserCancel, force: StopForce::Ask });
+        }
+        for (task, answer) in answer.answers {
+            if let Some(turn) = self.turns.values().find(|turn| turn.lease.task == task)
+                && turn.answers.try_send(answer).is_err()
+            {
+                tracing::warn!(%task, "an answer came for a turn that is over");
+            }
+        }
+        for task in answer.tick.claimed {
+            self.start(task);
+        }
+        if answer.tick.more && matches!(self.phase, Phase::Open) && self.engine.hands.available_permits() > 0
+        {
+            // Somebody had a row locked, or admission was another node's: soon again, not in step with the others.
+            let jitter = Duration::from_millis(rand::random_range(5..30));
+            self.errands.admit = true;
+            self.next_round = self.next_round.min(Instant::now() + jitter);
+        }
+        if let Some(due_in) = answer.tick.due_in {
+            self.next_round = self.next_round.min(Instant::now() + due_in.max(ROUND_EVERY));
+        }
+    }
+
+    fn on_failed_round(&mut self, mut finishes: Vec<Ended>, errands: Errands, error: &SourceError) {
+        tracing::warn!(%error, "the round failed and will be tried again");
+        if !matches!(error, SourceError::Unavailable(_)) {
+            // What the database will not take is a message's text: without it the end is still told.
+            for ended in &mut finishes {
+                if let Some(Finish { failure: Some((_, message)), .. }) = &mut ended.finish {
+                    "the error's text could not be stored".clone_into(message);
+                }
+            }
+        }
+        self.finishes.append(&mut finishes);
+        self.errands = Errands {
+            admit: self.errands.admit || errands.admit,
+            cancels: self.errands.cancels || errands.cancels,
+            answers: self.errands.answers || errands.answers,
+        };
+        self.next_round = Instant::now() + self.retry.mul_f64(rand::random_range(0.5..1.0));
+        self.retry = (self.retry * 2).min(RETRY_MAX);
+    }
+
+    fn start(&mut self, task: ClaimedTask) {
+        let (stop, stops) = watch::channel(None);
+        let held = self.engine.leases.hold(task.lease, Arc::new(stop));
+        if !matches!(self.phase, Phase::Open) {
+            // Claimed while the drain began: given back at once.
+            self.finishes.push(give_back(held, &task));
+            return self.soon(Errands::default());
+        }
+        // An agent asks one thing at a time, or a few.
+        let (answers, answered) = mpsc::channel(16);
+        let seat = Seat {
+            held,
+            stop: stops,
+            answers: answered,
+            hand: self.engine.hands.clone().try_acquire_owned().ok(),
+        };
+        let lease = task.lease;
+        let spawned = self.running.spawn(executor::run(self.engine.clone(), task.clone(), seat));
+        self.turns.insert(spawned.id(), Running { task, answers, lease });
+    }
+
+    fn on_ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
+        let ended = match ended {
+            Ok((id, ended)) => {
+                self.turns.remove(&id);
+                ended
+            }
+            Err(error) => {
+                let Some(turn) = self.turns.remove(&error.id()) else { return };
+                tracing::error!(task = %turn.lease.task, %error, "a turn panicked");
+                let (stop, _) = watch::channel(None);
+                let held = self.engine.leases.hold(turn.lease, Arc::new(stop));
+                panicked(held, &turn.task)
+            }
+        };
+        if ended.finish.is_some() {
+            self.finishes.push(ended);
+        }
+        self.soon(Errands::default());
+    }
+}
+
+async fn in_flight(round: &mut Option<BoxFuture<'static, RoundEnd>>) -> RoundEnd {
+    match round {
+        Some(round) => round.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One visit to the database. Its future is never dropped half-way but with the dispatcher itself.
+async fn round(
+    source: Arc<dyn TaskSource>,
+    finishes: Vec<Ended>,
+    errands: Errands,
+    want: Want,
+    running: Vec<Lease>,
+) -> RoundEnd {
+    let rows: Vec<Finish> = finishes.iter().filter_map(|ended| ended.finish.clone()).collect();
+    let answer = visit(source.as_ref(), &rows, errands, &want, &running).await;
+    RoundEnd { finishes, errands, answer }
+}
+
+async fn visit(
+    source: &dyn TaskSource,
+    finishes: &[Finish],
+    errands: Errands,
+    want: &Want,
+    running: &[Lease],
+) -> Result<RoundAnswer, SourceError> {
+    if errands.admit {
+        source.admit().await?;
+    }
+    let tick = source.tick(finishes, want).await?;
+    // From here on nothing may fail: the tick's leases must not be lost with an error of something else.
+    let tasks: Vec<TaskId> = running.iter().map(|lease| lease.task).collect();
+    let cancelled = if errands.cancels && !tasks.is_empty() {
+        source.cancels_asked(&tasks).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cancels were not read; the next renewal does");
+            Vec::new()
+        })
+    } else {
+        Vec::new()
+    };
+    let answers = if errands.answers && !running.is_empty() {
+        source.take_answers(running).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "answers were not read; the next poll does");
+            Vec::new()
+        })
+    } else {
+        Vec::new()
+    };
+    Ok(RoundAnswer { tick, cancelled, answers })
+}
+
+fn give_back(held: HeldLease, task: &ClaimedTask) -> Ended {
+    let failure = Some((FailureReason::Drained, "the node was told to stop".to_owned()));
+    Ended { held, finish: Some(requeue(task, failure)) }
+}
+
+fn requeue(task: &ClaimedTask, failure: Option<(FailureReason, String)>) -> Finish {
+    Finish {
+        lease: task.lease,
+        status: TaskStatus::Queued,
+        wait: Duration::ZERO,
+        failure,
+        charged: false,
+        conversation: None,
+    }
+}
+
+fn panicked(held: HeldLease, task: &ClaimedTask) -> Ended {
+    let outcome = super::verdict::failed(
+        FailureReason::Internal,
+        "a defect of agentpool ended the turn; its log has the details",
+    );
+    let finish = super::verdict::finish(&outcome, task, true, rand::random());
+    Ended { held, finish }
+}

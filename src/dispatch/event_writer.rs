@@ -1,0 +1,275 @@
+//! Stores what turns say: one statement a tick for all turns of the node, at once when idle, every 25 ms under load.
+//! Never drops an event, never reorders one; a full queue slows the agents down.
+
+use super::task_source::{AppendOutcome, EventBatch, LoggedEvent, SourceError, TaskSource};
+use crate::domain::ids::{SessionId, TaskId};
+use crate::domain::task::Lease;
+use crate::domain::turn::TurnEvent;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Shortest time between two commits under load: 40 a second.
+const TICK: Duration = Duration::from_millis(25);
+/// Events that may wait; beyond it the senders wait.
+const QUEUE_MAX: usize = 1024;
+/// Bytes of text that one batch takes.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Longest wait between two tries while the database is away.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Why a turn's events can no longer be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteEnded {
+    /// Another may hold the lane.
+    #[error("the lease is lost")]
+    LostLease,
+    /// The database will not take this turn's events.
+    #[error("the database refused the turn's events")]
+    Refused,
+}
+
+/// A turn's way into the log.
+#[derive(Clone)]
+pub struct TurnLog {
+    lease: Lease,
+    queue: mpsc::Sender<Entry>,
+}
+
+enum Entry {
+    Open {
+        lease: Lease,
+        last_seq: i64,
+    },
+    Event {
+        task: TaskId,
+        event: LoggedEvent,
+    },
+    /// Answered when everything before it is stored. Ends the turn's log when `close` is set.
+    Flush {
+        task: TaskId,
+        close: bool,
+        done: oneshot::Sender<Result<(), WriteEnded>>,
+    },
+}
+
+/// The writer's front: opens logs.
+#[derive(Clone)]
+pub struct EventWriter {
+    queue: mpsc::Sender<Entry>,
+}
+
+impl EventWriter {
+    /// Starts the writer; `committed` tells this node's readers which sessions have news. The future ends when every
+    /// [`EventWriter`] and [`TurnLog`] is gone and all is stored; its owner awaits it.
+    pub fn new(
+        source: Arc<dyn TaskSource>,
+        committed: broadcast::Sender<SessionId>,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (queue, entries) = mpsc::channel(QUEUE_MAX);
+        (Self { queue }, Writer { source, committed, turns: HashMap::new() }.run(entries))
+    }
+
+    /// Opens the log of one turn; numbers go on after `last_seq`.
+    pub async fn open(&self, lease: Lease, last_seq: i64) -> TurnLog {
+        // The writer outlives every sender, so a send cannot fail while we hold one.
+        let _ = self.queue.send(Entry::Open { lease, last_seq }).await;
+        TurnLog { lease, queue: self.queue.clone() }
+    }
+}
+
+impl TurnLog {
+    /// Puts one event in line. Waits when the line is full.
+    pub async fn write(&self, event: LoggedEvent) {
+        let _ = self.queue.send(Entry::Event { task: self.lease.task, event }).await;
+    }
+
+    /// Waits until all of the turn's events so far are stored.
+    ///
+    /// # Errors
+    /// [`WriteEnded`] when they never will be.
+    pub async fn flush(&self) -> Result<(), WriteEnded> {
+        self.settle(false).await
+    }
+
+    /// The same, and the log is closed.
+    ///
+    /// # Errors
+    /// [`WriteEnded`] when they never will be.
+    pub async fn close(self) -> Result<(), WriteEnded> {
+        self.settle(true).await
+    }
+
+    async fn settle(&self, close: bool) -> Result<(), WriteEnded> {
+        let (done, stored) = oneshot::channel();
+        let _ = self.queue.send(Entry::Flush { task: self.lease.task, close, done }).await;
+        stored.await.unwrap_or(Err(WriteEnded::Refused))
+    }
+}
+
+struct Writer {
+    source: Arc<dyn TaskSource>,
+    committed: broadcast::Sender<SessionId>,
+    turns: HashMap<TaskId, Turn>,
+}
+
+struct Turn {
+    lease: Lease,
+    last_seq: i64,
+    pending: Vec<LoggedEvent>,
+    ended: Option<WriteEnded>,
+}
+
+type Waiter = (TaskId, bool, oneshot::Sender<Result<(), WriteEnded>>);
+
+impl Writer {
+    async fn run(mut self, mut entries: mpsc::Receiver<Entry>) {
+        let mut last_commit = Instant::now() - TICK;
+        while let Some(first) = entries.recv().await {
+            let mut waiters = Vec::new();
+            let mut bytes = self.take(first, &mut waiters);
+            // Under load the line fills while we wait for the next tick; a flush is waited for, so it goes at once.
+            if waiters.is_empty() {
+                tokio::time::sleep_until(last_commit + TICK).await;
+            }
+            while bytes < BATCH_BYTES_MAX {
+                match entries.try_recv() {
+                    Ok(entry) => bytes += self.take(entry, &mut waiters),
+                    Err(_) => break,
+                }
+            }
+            if self.turns.values().any(|turn| !turn.pending.is_empty()) {
+                self.store().await;
+                last_commit = Instant::now();
+            }
+            self.answer(waiters);
+        }
+    }
+
+    fn take(&mut self, entry: Entry, waiters: &mut Vec<Waiter>) -> usize {
+        match entry {
+            Entry::Open { lease, last_seq } => {
+                self.turns.insert(lease.task, Turn { lease, last_seq, pending: Vec::new(), ended: None });
+                0
+            }
+            Entry::Event { task, event } => {
+                let bytes = size(&event);
+                if let Some(turn) = self.turns.get_mut(&task).filter(|turn| turn.ended.is_none()) {
+                    merge(&mut turn.pending, event);
+                }
+                bytes
+            }
+            Entry::Flush { task, close, done } => {
+                waiters.push((task, close, done));
+                0
+            }
+        }
+    }
+
+    fn answer(&mut self, waiters: Vec<Waiter>) {
+        for (task, close, done) in waiters {
+            let outcome = self.turns.get(&task).and_then(|turn| turn.ended).map_or(Ok(()), Err);
+            if close {
+                self.turns.remove(&task);
+            }
+            // Whoever asked may have been dropped.
+            let _ = done.send(outcome);
+        }
+    }
+
+    async fn store(&mut self) {
+        let batches: Vec<EventBatch> = self
+            .turns
+            .values_mut()
+            .filter(|turn| !turn.pending.is_empty())
+            .map(|turn| EventBatch {
+                lease: turn.lease,
+                first_seq: turn.last_seq + 1,
+                events: std::mem::take(&mut turn.pending),
+            })
+            .collect();
+        match self.append(&batches).await {
+            Ok(outcomes) => self.settle(&batches, &outcomes),
+            // One bad row must not sink a batch: each turn on its own, and only the bad one ends.
+            Err(_) => {
+                for batch in &batches {
+                    match self.append(std::slice::from_ref(batch)).await {
+                        Ok(outcomes) => self.settle(std::slice::from_ref(batch), &outcomes),
+                        Err(error) => {
+                            tracing::error!(task = %batch.lease.task, %error, "the turn's events were refused");
+                            self.end(batch.lease.task, WriteEnded::Refused);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tries until the database is there; only a refusal comes back.
+    async fn append(&self, batches: &[EventBatch]) -> Result<Vec<AppendOutcome>, SourceError> {
+        let mut wait = TICK;
+        loop {
+            match self.source.append(batches).await {
+                Err(SourceError::Unavailable(error)) => {
+                    tracing::warn!(%error, "events wait for the database");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_MAX);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn settle(&mut self, batches: &[EventBatch], outcomes: &[AppendOutcome]) {
+        for (batch, outcome) in batches.iter().zip(outcomes) {
+            match outcome {
+                AppendOutcome::Done => {
+                    if let Some(turn) = self.turns.get_mut(&batch.lease.task) {
+                        turn.last_seq += i64::try_from(batch.events.len()).unwrap_or(i64::MAX);
+                    }
+                    // No reader is no error.
+                    let _ = self.committed.send(batch.lease.session);
+                }
+                AppendOutcome::LostLease => self.end(batch.lease.task, WriteEnded::LostLease),
+                AppendOutcome::Gap { expected } => {
+                    tracing::error!(task = %batch.lease.task, first = batch.first_seq, expected, "event numbers do not follow");
+                    self.end(batch.lease.task, WriteEnded::Refused);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, task: TaskId, why: WriteEnded) {
+        if let Some(turn) = self.turns.get_mut(&task) {
+            turn.ended = Some(why);
+        }
+    }
+}
+
+/// Neighbouring pieces of text become one row: the reader sees the same text, the log a tenth of the rows.
+fn merge(pending: &mut Vec<LoggedEvent>, event: LoggedEvent) {
+    match (pending.last_mut(), event) {
+        (Some(LoggedEvent::Agent(TurnEvent::Text(old))), LoggedEvent::Agent(TurnEvent::Text(new))) => {
+            old.push_str(&new)
+        }
+        (
+            Some(LoggedEvent::Agent(TurnEvent::Reasoning(old))),
+            LoggedEvent::Agent(TurnEvent::Reasoning(new)),
+        ) => {
+            old.push_str(&new);
+        }
+        (_, event) => pending.push(event),
+    }
+}
+
+fn size(event: &LoggedEvent) -> usize {
+    match event {
+        LoggedEvent::Agent(TurnEvent::Text(text) | TurnEvent::Reasoning(text)) => text.len(),
+        LoggedEvent::Agent(TurnEvent::ToolCall(call) | TurnEvent::ToolUpdate(call)) => {
+            call.output.as_ref().map_or(256, |output| output.len() + 256)
+        }
+        _ => 256,
+    }
+}

@@ -1,0 +1,212 @@
+//! Runs one claimed task to the finish that its rows will get. Never claims, never retries, never decides by itself whether
+//! the task is tried again: verdict.rs does.
+
+mod prepare;
+mod prompting;
+mod wrap_up;
+
+use super::event_writer::EventWriter;
+use super::leases::{HeldLease, Leases};
+use super::task_source::{Finish, SourceError, TaskSource};
+use super::verdict::{self, Outcome};
+use crate::domain::agent::{AgentName, AgentProfile};
+use crate::domain::failure::FailureReason;
+use crate::domain::permission::PermissionAnswer;
+use crate::domain::task::ClaimedTask;
+use crate::domain::turn::Stop;
+use crate::pool::AgentPool;
+use crate::worktree::{WorktreeError, Worktrees};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+/// What every executor of a node works with.
+pub struct Engine {
+    /// The other side.
+    pub source: Arc<dyn TaskSource>,
+    /// Warm agents.
+    pub pool: AgentPool,
+    /// Trees.
+    pub worktrees: Worktrees,
+    /// The event log.
+    pub writer: EventWriter,
+    /// Leases of the node.
+    pub leases: Leases,
+    /// How agents are treated.
+    pub profiles: BTreeMap<AgentName, AgentProfile>,
+    /// One permit a turn that may work at the same time.
+    pub hands: Arc<Semaphore>,
+    /// Told when a turn gives up its hand to wait for a person.
+    pub hand_freed: Notify,
+}
+
+/// What one turn holds while it runs.
+pub struct Seat {
+    /// Renewed while this lives.
+    pub held: HeldLease,
+    /// Stops in.
+    pub stop: watch::Receiver<Option<Stop>>,
+    /// Answers of people in.
+    pub answers: mpsc::Receiver<PermissionAnswer>,
+    /// Given up while a person is asked.
+    pub hand: Option<OwnedSemaphorePermit>,
+}
+
+/// A turn that is over. The lease is renewed until the finish is written.
+pub struct Ended {
+    /// Still held.
+    pub held: HeldLease,
+    /// What to write; nothing when the lease is lost.
+    pub finish: Option<Finish>,
+}
+
+/// Runs one turn.
+pub async fn run(engine: Arc<Engine>, task: ClaimedTask, mut seat: Seat) -> Ended {
+    let turn = Turn { engine: &engine, task: &task };
+    let (outcome, conversing) = turn.run(&mut seat).await;
+    let finish = verdict::finish(&outcome, &task, conversing, rand::random());
+    match (&outcome, &finish) {
+        (Outcome::Failed { reason, message, .. }, Some(finish)) => {
+            tracing::warn!(
+                task = %task.lease.task, session = %task.lease.session, agent = %task.agent, attempt = task.attempt,
+                reason = reason.as_str(), next = finish.status.as_str(), wait_ms = finish.wait.as_millis(), %message,
+                "the turn failed"
+            );
+        }
+        (Outcome::Abandoned, _) => {
+            tracing::warn!(task = %task.lease.task, fence = task.lease.fence.0, "the lease is lost; nothing is written");
+        }
+        _ => {
+            tracing::info!(task = %task.lease.task, agent = %task.agent, attempt = task.attempt, "the turn ended")
+        }
+    }
+    Ended { held: seat.held, finish }
+}
+
+struct Turn<'a> {
+    engine: &'a Engine,
+    task: &'a ClaimedTask,
+}
+
+impl Turn<'_> {
+    /// The outcome, and whether the turn got as far as a conversation.
+    async fn run(&self, seat: &mut Seat) -> (Outcome, bool) {
+        if self.task.cancel_requested {
+            return (Outcome::Cancelled, false);
+        }
+        if seat.hand.is_none() {
+            // A turn that came back from a person was faster.
+            tokio::select! {
+                biased;
+                stop = stopped(seat.stop.clone()) => return (verdict::stopped(stop.cause, false), false),
+                hand = self.engine.hands.clone().acquire_owned() => seat.hand = hand.ok(),
+            }
+        }
+        let Some(profile) = self.engine.profiles.get(&self.task.agent) else {
+            let message = format!("agent {} is not configured on this node", self.task.agent);
+            return (verdict::failed(FailureReason::SpawnFailed, message), false);
+        };
+        // Everything up to the prompt may be dropped at any point: git is killed and repaired, a started server stays.
+        let prepared = {
+            let stop = seat.stop.clone();
+            tokio::select! {
+                biased;
+                stop = stopped(stop) => Err(verdict::stopped(stop.cause, false)),
+                prepared = self.prepare(profile) => prepared.map_err(|failure| failure.outcome()),
+            }
+        };
+        let mut ready = match prepared {
+            Ok(ready) => ready,
+            Err(outcome) => return (outcome, false),
+        };
+        let (outcome, said) = self.prompt(profile, &mut ready, seat).await;
+        (self.wrap_up(ready, outcome, said).await, true)
+    }
+}
+
+/// Resolves when a stop is asked.
+async fn stopped(mut stop: watch::Receiver<Option<Stop>>) -> Stop {
+    loop {
+        if let Some(stop) = *stop.borrow_and_update() {
+            return stop;
+        }
+        if stop.changed().await.is_err() {
+            // The dispatcher is gone and will ask no more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Why a turn could not go on before or after its prompt.
+#[derive(Debug)]
+enum TurnFailure {
+    LostLease,
+    Cancelled,
+    Because { reason: FailureReason, message: String, backend_lost: bool },
+}
+
+impl TurnFailure {
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::LostLease => Outcome::Abandoned,
+            Self::Cancelled => Outcome::Cancelled,
+            Self::Because { reason, message, backend_lost } => {
+                Outcome::Failed { reason, message, backend_lost }
+            }
+        }
+    }
+}
+
+impl From<SourceError> for TurnFailure {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::LostLease => Self::LostLease,
+            error => Self::Because {
+                reason: FailureReason::DatabaseFailed,
+                message: error.to_string(),
+                backend_lost: false,
+            },
+        }
+    }
+}
+
+impl From<WorktreeError> for TurnFailure {
+    fn from(error: WorktreeError) -> Self {
+        Self::Because { reason: error.reason(), message: error.to_string(), backend_lost: false }
+    }
+}
+
+impl From<crate::backend::BackendError> for TurnFailure {
+    fn from(error: crate::backend::BackendError) -> Self {
+        Self::Because {
+            reason: error.reason(),
+            backend_lost: error.lost_the_backend(),
+            message: error.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::domain::ids::{Fence, SessionId, TaskId, WorkspaceId};
+    use crate::domain::task::{Lease, TaskSettings};
+    use uuid::Uuid;
+
+    /// A claimed task in its `attempt`th execution with so many charged failures.
+    pub(in crate::dispatch) fn claimed(attempt: i32, failures: i32) -> ClaimedTask {
+        ClaimedTask {
+            lease: Lease { session: SessionId(Uuid::nil()), task: TaskId(Uuid::nil()), fence: Fence(1) },
+            workspace: WorkspaceId(Uuid::nil()),
+            agent: AgentName::new("a").expect("a good name"),
+            prompt: "p".into(),
+            settings: TaskSettings::default(),
+            attempt,
+            failures,
+            failures_max: 3,
+            last_seq: 0,
+            previous_fence: None,
+            cancel_requested: false,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Everything after the prompt: the checkpoint, the changes with who did them, the result, the end of the turn's log, and
+//! the slot given back warm or cold.
+
+use super::prepare::Ready;
+use super::prompting::Said;
+use super::{Turn, TurnFailure};
+use crate::dispatch::event_writer::WriteEnded;
+use crate::dispatch::task_source::{LoggedEvent, SourceError, TurnResult};
+use crate::dispatch::verdict::{self, Outcome};
+use crate::domain::change::FileChange;
+use crate::domain::failure::FailureReason;
+use crate::domain::task::TaskStatus;
+use crate::domain::text;
+use crate::domain::turn::TurnEvent;
+use std::time::Duration;
+
+impl Turn<'_> {
+    /// The outcome after everything is stored; it can only get worse.
+    pub(super) async fn wrap_up(&self, mut ready: Ready, outcome: Outcome, said: Said) -> Outcome {
+        self.keep_or_drop_the_conversation(&mut ready, &outcome).await;
+        let Some(finish) = verdict::finish(&outcome, self.task, true, 0.0) else {
+            return outcome;
+        };
+        let Said { log, output, .. } = said;
+        let (checkpoint, changes) = if finish.status.is_final() {
+            match self.changes(&ready).await {
+                Ok((checkpoint, changes)) => (Some(checkpoint), changes),
+                Err(failure) => {
+                    // The answer is not lost with the checkpoint; the next turn's first one will hold the tree.
+                    let notice = format!("the tree could not be saved after the turn: {failure:?}");
+                    log.write(LoggedEvent::Agent(TurnEvent::Notice(text::clean(notice)))).await;
+                    (None, Vec::new())
+                }
+            }
+        } else {
+            (None, Vec::new())
+        };
+        let reason = finish.failure.as_ref().map(|(reason, _)| *reason);
+        log.write(LoggedEvent::TurnEnded { outcome: finish.status, reason }).await;
+        let result = self.result(&outcome, output, checkpoint, changes, finish.status);
+        let (stored, closed) = tokio::join!(self.store(&result), log.close());
+        match (stored, closed) {
+            (Err(TurnFailure::LostLease), _) | (_, Err(WriteEnded::LostLease)) => Outcome::Abandoned,
+            (Err(failure), _) => failure.outcome(),
+            (_, Err(WriteEnded::Refused)) => {
+                verdict::failed(FailureReason::DatabaseFailed, "the database refused the turn's events")
+            }
+            (Ok(()), Ok(())) => outcome,
+        }
+    }
+
+    async fn keep_or_drop_the_conversation(&self, ready: &mut Ready, outcome: &Outcome) {
+        let Outcome::Failed { reason, backend_lost, .. } = outcome else { return };
+        let poisons = reason.consequence().poisons;
+        if !*backend_lost && !poisons {
+            return;
+        }
+        if let Some(handle) = ready.slot.take_handle()
+            && poisons
+            && let Err(error) = ready.slot.backend().release(&handle).await
+        {
+            tracing::warn!(slot = %handle.key, %error, "the agent did not confirm the release");
+        }
+    }
+
+    async fn changes(&self, ready: &Ready) -> Result<(String, Vec<FileChange>), TurnFailure> {
+        let worktrees = &self.engine.worktrees;
+        let after = worktrees.checkpoint(&ready.worktree, "after").await?;
+        let changes = if after.commit == ready.checkpoint {
+            Vec::new()
+        } else {
+            worktrees.changes(&ready.worktree, &ready.checkpoint, &after.commit).await?
+        };
+        Ok((after.commit, changes))
+    }
+
+    fn result(
+        &self,
+        outcome: &Outcome,
+        output: String,
+        checkpoint: Option<String>,
+        changes: Vec<FileChange>,
+        status: TaskStatus,
+    ) -> TurnResult {
+        let model = self.task.settings.model.clone().unwrap_or_default();
+        let usage = match outcome {
+            Outcome::Completed { usage } if !usage.is_zero() => Some((model, *usage)),
+            _ => None,
+        };
+        TurnResult {
+            lease: self.task.lease,
+            agent: self.task.agent.clone(),
+            output: (status.is_final() && !output.is_empty()).then(|| text::clean(output)),
+            checkpoint,
+            changes,
+            usage,
+        }
+    }
+
+    /// Stores the result; an outage is waited out, since the turn's work is done and must not be lost.
+    async fn store(&self, result: &TurnResult) -> Result<(), TurnFailure> {
+        let mut wait = Duration::from_millis(100);
+        loop {
+            match self.engine.source.store_result(result).await {
+                Err(SourceError::Unavailable(error)) => {
+                    tracing::warn!(task = %self.task.lease.task, %error, "the result waits for the database");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(2));
+                }
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! The task source over the store: conversions between the engine's words and rows. The only file of the engine that names
+//! the store. Never decides anything.
+
+use super::rescuer::{self, Foreign, LeaseWatch, NodeSeen};
+use super::task_source::{
+    AppendOutcome, EventBatch, Finish, FinishOutcome, PermissionAsk, ProjectPlace, Renewed, SourceError,
+    TaskSource, Tick, TurnBegin, TurnFacts, TurnResult, Wake, Want, WorktreeFacts,
+};
+use crate::domain::agent::AgentName;
+use crate::domain::change::FileChange;
+use crate::domain::failure::FailureReason;
+use crate::domain::ids::{Fence, Incarnation, NodeId, SessionId, TaskId, WorkspaceId};
+use crate::domain::permission::{PermissionAnswer, PermissionDecision};
+use crate::domain::session::{AgentSessionStatus, SessionKey};
+use crate::domain::task::{ClaimedTask, Lease, TaskSettings, TaskStatus};
+use crate::domain::text;
+use crate::store::events::{Appended, NewBatch, NewEvent};
+use crate::store::listener::{Hint, Listener};
+use crate::store::permissions::NewPermission;
+use crate::store::queue::{ClaimWish, ClaimedRow, FinishRow, Finished, ForeignLease};
+use crate::store::turns::{BeginRow, ChangeRow, ConversationRow, ResultRow, UsageRow};
+use crate::store::{Store, StoreError};
+use crate::wire;
+use async_trait::async_trait;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// How many earlier turns are read to be told again.
+const TRANSCRIPT_TURNS_MAX: i64 = 50;
+
+/// A node's way to its queue.
+pub struct PgSource {
+    store: Store,
+    node: NodeId,
+    incarnation: Incarnation,
+    wakes: broadcast::Sender<Wake>,
+}
+
+impl PgSource {
+    /// The source of one start of one node. Hints of the listener become wakes while the returned future runs; its owner
+    /// awaits it.
+    pub fn new(
+        store: Store,
+        node: NodeId,
+        incarnation: Incarnation,
+        listener: &Listener,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        // 64 wakes: a reader that lags is woken by the lag.
+        let (wakes, _) = broadcast::channel(64);
+        let forward = forward(listener.hints.subscribe(), wakes.clone());
+        (Self { store, node, incarnation, wakes }, forward)
+    }
+}
+
+async fn forward(mut hints: broadcast::Receiver<Hint>, wakes: broadcast::Sender<Wake>) {
+    loop {
+        let wake = match hints.recv().await {
+            Ok(Hint::TasksNew) => Wake::Work,
+            Ok(Hint::TasksCancel) => Wake::Cancel,
+            Ok(Hint::PermissionsAnswered) => Wake::Answer,
+            Ok(Hint::SessionEvents(_)) => continue,
+            Ok(Hint::Reconnected) | Err(broadcast::error::RecvError::Lagged(_)) => Wake::Everything,
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        // Nobody listening yet is no error.
+        let _ = wakes.send(wake);
+    }
+}
+
+impl From<StoreError> for SourceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::ReadOnly(_) => {
+                Self::Unavailable(Box::new(error))
+            }
+            StoreError::BadValue(_) | StoreError::Refused { .. } => Self::BadValue(Box::new(error)),
+            StoreError::Statement(_) => Self::Failed(Box::new(error)),
+        }
+    }
+}
+
+#[async_trait]
+impl TaskSource for PgSource {
+    async fn admit(&self) -> Result<(), SourceError> {
+        self.store.admit().await?;
+        Ok(())
+    }
+
+    async fn tick(&self, finishes: &[Finish], want: &Want) -> Result<Tick, SourceError> {
+        let rows: Vec<FinishRow> = finishes.iter().map(finish_row).collect();
+        let wish = ClaimWish {
+            node: self.node.0,
+            incarnation: self.incarnation.0,
+            hands: want.hands,
+            agents: want.agents.iter().map(|agent| agent.as_str().to_owned()).collect(),
+        };
+        let answer = self.store.tick(&rows, &wish).await?;
+        Ok(Tick {
+            finished: answer.finished.into_iter().map(finish_outcome).collect(),
+            claimed: answer.claimed.into_iter().filter_map(claimed_task).collect(),
+            more: answer.more,
+            due_in: answer.due_in_secs.map(|secs| Duration::from_secs_f64(secs.clamp(0.0, 86_400.0))),
+        })
+    }
+
+    async fn renew(&self, held: &[Lease]) -> Result<Vec<Renewed>, SourceError> {
+        let held: Vec<_> = held.iter().map(|lease| (lease.session.0, lease.fence.0)).collect();
+        let renewed = self.store.renew(&held).await?;
+        Ok(renewed
+            .into_iter()
+            .map(|(session, fence, cancel_requested)| Renewed {
+                session: SessionId(session),
+                fence: Fence(fence),
+                cancel_requested,
+            })
+            .collect())
+    }
+
+    async fn cancels_asked(&self, tasks: &[TaskId]) -> Result<Vec<TaskId>, SourceError> {
+        let tasks: Vec<_> = tasks.iter().map(|task| task.0).collect();
+        Ok(self.store.cancels_asked(&tasks).await?.into_iter().map(TaskId).collect())
+    }
+
+    async fn append(&self, batches: &[EventBatch]) -> Result<Vec<AppendOutcome>, SourceError> {
+        let rows: Vec<NewBatch> = batches.iter().map(new_batch).collect();
+        let outcomes = self.store.append(&rows, self.node.0).await?;
+        Ok(outcomes
+            .into_iter()
+            .map(|outcome| match outcome {
+                Appended::Done => AppendOutcome::Done,
+                Appended::Gap { expected } => AppendOutcome::Gap { expected },
+                Appended::LostLease => AppendOutcome::LostLease,
+            })
+            .collect())
+    }
+
+    async fn facts(&self, lease: &Lease, agent: &AgentName) -> Result<TurnFacts, SourceError> {
+        let facts = self.store.turn_facts(lease.session.0, agent.as_str(), self.node.0, lease.task.0).await?;
+        let facts = facts.ok_or(SourceError::LostLease)?;
+        let here = facts.agent_session_node == Some(self.node.0);
+        let closed = facts.agent_session_status.as_deref() == Some(AgentSessionStatus::Closed.as_str());
+        let usable = here && !closed && facts.poisoned_reason.is_none();
+        Ok(TurnFacts {
+            title: facts.title,
+            open: facts.session_status == "open",
+            project: match (facts.path, facts.url) {
+                (Some(path), _) => ProjectPlace::Path(PathBuf::from(path)),
+                (None, url) => ProjectPlace::Url(url.unwrap_or_default()),
+            },
+            conversation_lost: facts.agent_session_id.is_some() && !usable,
+            resume: facts.agent_session_id.filter(|_| usable),
+            has_worktree: facts.base_commit.is_some(),
+            checkpoint_before: facts.checkpoint_before,
+            last_checkpoint: facts.last_checkpoint,
+            earlier_fences: facts.earlier_fences.into_iter().map(Fence).collect(),
+        })
+    }
+
+    async fn save_worktree(&self, session: SessionId, worktree: &WorktreeFacts) -> Result<(), SourceError> {
+        let path = worktree.path.to_string_lossy();
+        Ok(self
+            .store
+            .save_worktree(session.0, self.node.0, &path, &worktree.base_commit, &worktree.branch)
+            .await?)
+    }
+
+    async fn save_interrupted(&self, lease: &Lease, commit: &str) -> Result<(), SourceError> {
+        let task = Some(lease.task.0);
+        Ok(self.store.save_checkpoint(lease.session.0, task, "interrupted", commit, self.node.0).await?)
+    }
+
+    async fn save_user_changes(&self, lease: &Lease, changes: &[FileChange]) -> Result<(), SourceError> {
+        let rows: Vec<ChangeRow> = changes.iter().map(change_row).collect();
+        held(self.store.save_user_changes(lease.session.0, lease.fence.0, &rows).await?)
+    }
+
+    async fn begin_turn(&self, begin: &TurnBegin) -> Result<(), SourceError> {
+        let row = BeginRow {
+            session: begin.lease.session.0,
+            fence: begin.lease.fence.0,
+            task: begin.lease.task.0,
+            node: self.node.0,
+            checkpoint: begin.checkpoint.clone(),
+            conversation: ConversationRow {
+                agent: begin.agent.as_str().to_owned(),
+                backend: begin.backend.as_str(),
+                agent_session_id: text::clean(begin.agent_session_id.clone()),
+                server_port: begin.server_port.map(i32::from),
+                status: AgentSessionStatus::Active.as_str(),
+                config_hash: begin.config_hash.clone(),
+            },
+        };
+        held(self.store.begin_turn(&row).await?)
+    }
+
+    async fn store_result(&self, result: &TurnResult) -> Result<(), SourceError> {
+        let row = ResultRow {
+            session: result.lease.session.0,
+            fence: result.lease.fence.0,
+            task: result.lease.task.0,
+            node: self.node.0,
+            agent: result.agent.as_str().to_owned(),
+            output: result.output.clone(),
+            checkpoint: result.checkpoint.clone(),
+            changes: result.changes.iter().map(change_row).collect(),
+            usage: result.usage.as_ref().map(|(model, usage)| UsageRow {
+                model: model.clone(),
+                tokens: [
+                    usage.input_tokens,
+                    usage.output_tokens,
+                    usage.reasoning_tokens,
+                    usage.cache_read_tokens,
+                    usage.cache_write_tokens,
+                ],
+                cost_usd: usage.cost_usd,
+            }),
+        };
+        held(self.store.store_result(&row).await?)
+    }
+
+    async fn transcript(&self, key: &SessionKey, but: TaskId) -> Result<Vec<(String, String)>, SourceError> {
+        let mut turns =
+            self.store.transcript(key.session.0, key.agent.as_str(), but.0, TRANSCRIPT_TURNS_MAX).await?;
+        turns.reverse();
+        Ok(turns)
+    }
+
+    async fn ask_permission(
+        &self,
+        lease: &Lease,
+        agent: &AgentName,
+        ask: &PermissionAsk,
+    ) -> Result<(), SourceError> {
+        let row = NewPermission {
+            session: lease.session.0,
+            fence: lease.fence.0,
+            task: lease.task.0,
+            agent: agent.as_str().to_owned(),
+            agent_request_id: text::clean(ask.request.agent_request_id.clone()),
+            kind: ask.request.kind.as_str(),
+            title: text::cut(text::clean(ask.request.title.clone()), 4096),
+            payload: text::clean_json(ask.request.payload.clone()),
+            answered: ask.answered.clone().map(wire::permission::to_json),
+            deadline_secs: ask.deadline.map(|deadline| deadline.as_secs_f64()),
+        };
+        held(self.store.ask_permission(&row).await?.is_some())
+    }
+
+    async fn take_answers(&self, turns: &[Lease]) -> Result<Vec<(TaskId, PermissionAnswer)>, SourceError> {
+        let turns: Vec<_> = turns.iter().map(|lease| (lease.task.0, lease.fence.0)).collect();
+        let answers = self.store.take_answers(&turns).await?;
+        Ok(answers
+            .into_iter()
+            .map(|(task, agent_request_id, answer)| {
+                let decision = wire::permission::from_json(answer);
+                (TaskId(task), PermissionAnswer { agent_request_id, decision })
+            })
+            .collect())
+    }
+
+    async fn expire_permission(
+        &self,
+        lease: &Lease,
+        request: &str,
+        answer: &PermissionDecision,
+    ) -> Result<bool, SourceError> {
+        let answer = wire::permission::to_json(answer.clone());
+        Ok(self.store.expire_permission(lease.task.0, lease.fence.0, request, &answer).await?)
+    }
+
+    fn wakes(&self) -> broadcast::Receiver<Wake> {
+        self.wakes.subscribe()
+    }
+}
+
+#[async_trait]
+impl LeaseWatch for PgSource {
+    fn me(&self) -> (NodeId, Incarnation) {
+        (self.node, self.incarnation)
+    }
+
+    async fn look(&self) -> Result<(Vec<Foreign>, Vec<NodeSeen>), SourceError> {
+        let leases = self.store.foreign_leases(self.incarnation.0).await?;
+        let nodes = self.store.watch_nodes().await?;
+        let leases = leases.into_iter().map(|row| Foreign {
+            session: SessionId(row.session),
+            fence: Fence(row.fence),
+            node: NodeId(row.node),
+            incarnation: Incarnation(row.incarnation),
+            lease_until: row.lease_until,
+        });
+        let nodes = nodes.into_iter().map(|row| NodeSeen {
+            id: NodeId(row.id),
+            incarnation: Incarnation(row.incarnation),
+            alive: row.alive,
+        });
+        Ok((leases.collect(), nodes.collect()))
+    }
+
+    async fn own(&self) -> Result<Vec<Lease>, SourceError> {
+        let rows = self.store.own_leases(self.incarnation.0).await?;
+        Ok(rows.into_iter().map(|(session, fence, task)| rescuer::lease(session, fence, task)).collect())
+    }
+
+    async fn rescue(&self, leases: &[Foreign], whole: bool) -> Result<usize, SourceError> {
+        let rows: Vec<ForeignLease> = leases
+            .iter()
+            .map(|lease| ForeignLease {
+                session: lease.session.0,
+                fence: lease.fence.0,
+                node: lease.node.0,
+                incarnation: lease.incarnation.0,
+                lease_until: lease.lease_until,
+            })
+            .collect();
+        Ok(self.store.rescue(&rows, whole).await?.len())
+    }
+
+    async fn give_back(&self, lease: &Lease) -> Result<(), SourceError> {
+        let failure =
+            Some((FailureReason::NodeLost, "the node took this task and did not start it".to_owned()));
+        let finish = Finish {
+            lease: *lease,
+            status: TaskStatus::Queued,
+            wait: Duration::ZERO,
+            failure,
+            charged: false,
+            conversation: None,
+        };
+        self.tick(&[finish], &Want { hands: 0, agents: Vec::new() }).await?;
+        Ok(())
+    }
+
+    async fn rehome(&self, dead: &[NodeId]) -> Result<(), SourceError> {
+        let dead: Vec<_> = dead.iter().map(|node| node.0).collect();
+        self.store.rehome(&dead).await?;
+        Ok(())
+    }
+}
+
+fn held(held: bool) -> Result<(), SourceError> {
+    if held { Ok(()) } else { Err(SourceError::LostLease) }
+}
+
+fn finish_row(finish: &Finish) -> FinishRow {
+    let (reason, error) = match &finish.failure {
+        Some((reason, message)) => {
+            (Some(reason.as_str()), Some(text::cut(text::clean(message.clone()), 64 << 10)))
+        }
+        None => (None, None),
+    };
+    FinishRow {
+        session: finish.lease.session.0,
+        fence: finish.lease.fence.0,
+        task: finish.lease.task.0,
+        status: finish.status.as_str(),
+        wait_secs: finish.wait.as_secs_f64(),
+        reason,
+        error,
+        charged: i32::from(finish.charged),
+        conversation: finish.conversation.as_ref().map(|(agent, status, poison)| {
+            (agent.as_str().to_owned(), status.as_str(), poison.map(|reason| reason.as_str()))
+        }),
+    }
+}
+
+fn finish_outcome(finished: Finished) -> FinishOutcome {
+    match finished {
+        Finished::Done | Finished::DoneBefore => FinishOutcome::Done,
+        Finished::Busy => FinishOutcome::Again,
+        Finished::LostLease => FinishOutcome::LostLease,
+    }
+}
+
+/// `None` for a name that the table's own CHECK would have refused.
+fn claimed_task(row: ClaimedRow) -> Option<ClaimedTask> {
+    Some(ClaimedTask {
+        lease: Lease { session: SessionId(row.session), task: TaskId(row.task), fence: Fence(row.fence) },
+        workspace: WorkspaceId(row.workspace),
+        agent: AgentName::new(row.agent).ok()?,
+        prompt: row.prompt,
+        settings: TaskSettings {
+            model: row.model,
+            mode_id: row.mode_id,
+            thinking_option_id: row.thinking_option_id,
+            feature_values: row.feature_values,
+        },
+        attempt: row.attempt,
+        failures: row.failures,
+        failures_max: row.max_failures,
+        last_seq: row.last_seq,
+        previous_fence: row.previous_fence.map(Fence),
+        cancel_requested: row.cancel_requested,
+    })
+}
+
+fn new_batch(batch: &EventBatch) -> NewBatch {
+    let events = (batch.first_seq..).zip(batch.events.iter().cloned()).map(|(seq, event)| {
+        let stored = wire::event::stored(event);
+        NewEvent {
+            seq,
+            kind: stored.kind,
+            tool: stored.tool,
+            content: stored.content,
+            input: stored.input,
+            output: stored.output,
+        }
+    });
+    NewBatch {
+        session: batch.lease.session.0,
+        task: batch.lease.task.0,
+        fence: batch.lease.fence.0,
+        events: events.collect(),
+    }
+}
+
+fn change_row(change: &FileChange) -> ChangeRow {
+    ChangeRow {
+        path: text::clean(change.path.clone()),
+        old_path: change.old_path.clone().map(text::clean),
+        path_raw: change.path_raw.clone(),
+        operation: change.operation.as_str(),
+        old_mode: change.old_mode.clone(),
+        new_mode: change.new_mode.clone(),
+        binary: change.binary,
+        old_blob: change.old_blob.clone(),
+        new_blob: change.new_blob.clone(),
+        diff: change.diff.clone().map(text::clean),
+        additions: change.additions,
+        deletions: change.deletions,
+    }
+}

@@ -1,0 +1,329 @@
+//! Everything that the engine wants of the other side, in the engine's own words. Implemented over the store here and, for
+//! remote nodes, over HTTP; small enough for both.
+
+use crate::domain::agent::{AgentName, BackendKind};
+use crate::domain::change::FileChange;
+use crate::domain::failure::FailureReason;
+use crate::domain::ids::{Fence, SessionId, TaskId};
+use crate::domain::permission::{PermissionAnswer, PermissionDecision, PermissionRequest};
+use crate::domain::session::{AgentSessionStatus, SessionKey};
+use crate::domain::task::{ClaimedTask, Lease, TaskStatus};
+pub use crate::domain::turn::LoggedEvent;
+use crate::domain::usage::Usage;
+use async_trait::async_trait;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// The other side.
+#[async_trait]
+pub trait TaskSource: Send + Sync + 'static {
+    /// Admits what is due into its lanes.
+    ///
+    /// # Errors
+    /// [`SourceError`]; nothing is half-done.
+    async fn admit(&self) -> Result<(), SourceError>;
+
+    /// Writes the ends of turns and claims new heads. Giving the same finishes again is safe.
+    ///
+    /// # Errors
+    /// [`SourceError`]; nothing is half-done.
+    async fn tick(&self, finishes: &[Finish], want: &Want) -> Result<Tick, SourceError>;
+
+    /// Extends leases; what is not returned is lost.
+    ///
+    /// # Errors
+    /// [`SourceError`]; no lease was extended.
+    async fn renew(&self, held: &[Lease]) -> Result<Vec<Renewed>, SourceError>;
+
+    /// Which of these tasks were asked to be cancelled.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    async fn cancels_asked(&self, tasks: &[TaskId]) -> Result<Vec<TaskId>, SourceError>;
+
+    /// Appends events. Appending the same numbers again is safe.
+    ///
+    /// # Errors
+    /// [`SourceError`]; nothing was appended, or the answer was lost.
+    async fn append(&self, batches: &[EventBatch]) -> Result<Vec<AppendOutcome>, SourceError>;
+
+    /// What to know before a turn.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    async fn facts(&self, lease: &Lease, agent: &AgentName) -> Result<TurnFacts, SourceError>;
+
+    /// Remembers where a session's worktree is.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    async fn save_worktree(&self, session: SessionId, worktree: &WorktreeFacts) -> Result<(), SourceError>;
+
+    /// Keeps the tree that an interrupted turn left.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    async fn save_interrupted(&self, lease: &Lease, commit: &str) -> Result<(), SourceError>;
+
+    /// What a person changed between two turns.
+    ///
+    /// # Errors
+    /// [`SourceError::LostLease`] writes nothing.
+    async fn save_user_changes(&self, lease: &Lease, changes: &[FileChange]) -> Result<(), SourceError>;
+
+    /// The task runs: its status, the checkpoint before it, its conversation.
+    ///
+    /// # Errors
+    /// [`SourceError::LostLease`] writes nothing.
+    async fn begin_turn(&self, begin: &TurnBegin) -> Result<(), SourceError>;
+
+    /// Output, usage, checkpoint and changes, before the light finish.
+    ///
+    /// # Errors
+    /// [`SourceError::LostLease`] writes nothing.
+    async fn store_result(&self, result: &TurnResult) -> Result<(), SourceError>;
+
+    /// The finished turns of a conversation, oldest first: (prompt, output).
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    async fn transcript(&self, key: &SessionKey, but: TaskId) -> Result<Vec<(String, String)>, SourceError>;
+
+    /// A question becomes a row.
+    ///
+    /// # Errors
+    /// [`SourceError::LostLease`] writes nothing.
+    async fn ask_permission(
+        &self,
+        lease: &Lease,
+        agent: &AgentName,
+        ask: &PermissionAsk,
+    ) -> Result<(), SourceError>;
+
+    /// Answers that people gave to these turns and that were not taken yet.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    async fn take_answers(&self, turns: &[Lease]) -> Result<Vec<(TaskId, PermissionAnswer)>, SourceError>;
+
+    /// The deadline of a question passed. False when a person was faster.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    async fn expire_permission(
+        &self,
+        lease: &Lease,
+        request: &str,
+        answer: &PermissionDecision,
+    ) -> Result<bool, SourceError>;
+
+    /// Wake-ups. Lossy: a lag is a wake-up too.
+    fn wakes(&self) -> broadcast::Receiver<Wake>;
+}
+
+/// Why the other side did not do as told.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Another may hold the lane now: stop quietly.
+    #[error("the lease is lost")]
+    LostLease,
+    /// Not now; the same call may work in a moment.
+    #[error("{0}")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It will not take these values; of several rows only some are at fault.
+    #[error("{0}")]
+    BadValue(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A defect: do not repeat.
+    #[error("{0}")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why the engine is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// There may be work.
+    Work,
+    /// A cancel was asked.
+    Cancel,
+    /// A question was answered.
+    Answer,
+    /// All of these: something may have been missed.
+    Everything,
+}
+
+/// What the node is ready to take.
+#[derive(Clone, Debug)]
+pub struct Want {
+    /// Free hands.
+    pub hands: u16,
+    /// Agents that can run now.
+    pub agents: Vec<AgentName>,
+}
+
+/// What a tick answers.
+#[derive(Debug, Default)]
+pub struct Tick {
+    /// In the order of the finishes.
+    pub finished: Vec<FinishOutcome>,
+    /// New turns.
+    pub claimed: Vec<ClaimedTask>,
+    /// More could be claimed.
+    pub more: bool,
+    /// Until something falls due.
+    pub due_in: Option<Duration>,
+}
+
+/// How a turn leaves its lease.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    /// The right to say so.
+    pub lease: Lease,
+    /// New status; `Queued` gives the task back.
+    pub status: TaskStatus,
+    /// For `Queued`: until it may run again.
+    pub wait: Duration,
+    /// Why, and in words.
+    pub failure: Option<(FailureReason, String)>,
+    /// The failure counts against the task.
+    pub charged: bool,
+    /// The conversation's new state, when there is one, and whether it is poisoned.
+    pub conversation: Option<(AgentName, AgentSessionStatus, Option<FailureReason>)>,
+}
+
+/// What a finish came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishOutcome {
+    /// Written, now or before.
+    Done,
+    /// Not now; the lease stays.
+    Again,
+    /// Another may hold the lane.
+    LostLease,
+}
+
+/// A lease that is still held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// Lane.
+    pub session: SessionId,
+    /// Fence.
+    pub fence: Fence,
+    /// Cancel was asked.
+    pub cancel_requested: bool,
+}
+
+/// Events of one turn with their first number.
+#[derive(Clone, Debug)]
+pub struct EventBatch {
+    /// The right to write.
+    pub lease: Lease,
+    /// Number of the first one.
+    pub first_seq: i64,
+    /// In order; never empty.
+    pub events: Vec<LoggedEvent>,
+}
+
+/// What a batch came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// Stored.
+    Done,
+    /// This number was expected.
+    Gap {
+        /// Next number.
+        expected: i64,
+    },
+    /// Another may hold the lane.
+    LostLease,
+}
+
+/// What is known before a turn.
+#[derive(Clone, Debug)]
+pub struct TurnFacts {
+    /// For the agent's own list.
+    pub title: String,
+    /// The session takes work.
+    pub open: bool,
+    /// Where the repository is.
+    pub project: ProjectPlace,
+    /// The conversation to go on with, when there is one on this node that is not poisoned.
+    pub resume: Option<String>,
+    /// There was a conversation that cannot be gone on with (poisoned, or on another node).
+    pub conversation_lost: bool,
+    /// A worktree was made on this node.
+    pub has_worktree: bool,
+    /// Checkpoint before the task's first turn on this node.
+    pub checkpoint_before: Option<String>,
+    /// Newest checkpoint of the session on this node.
+    pub last_checkpoint: Option<String>,
+    /// Fences of the task's earlier turns, newest first.
+    pub earlier_fences: Vec<Fence>,
+}
+
+/// Where a project's repository is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProjectPlace {
+    /// On this node.
+    Path(PathBuf),
+    /// Anywhere.
+    Url(String),
+}
+
+/// Where a worktree is.
+#[derive(Clone, Debug)]
+pub struct WorktreeFacts {
+    /// Folder.
+    pub path: PathBuf,
+    /// Base commit.
+    pub base_commit: String,
+    /// Branch.
+    pub branch: String,
+}
+
+/// A turn begins.
+#[derive(Clone, Debug)]
+pub struct TurnBegin {
+    /// The right to write.
+    pub lease: Lease,
+    /// Checkpoint before it.
+    pub checkpoint: String,
+    /// Who.
+    pub agent: AgentName,
+    /// How.
+    pub backend: BackendKind,
+    /// Conversation.
+    pub agent_session_id: String,
+    /// Port of a shared server.
+    pub server_port: Option<u16>,
+    /// Hash of the agent's configuration.
+    pub config_hash: String,
+}
+
+/// What a turn leaves behind.
+#[derive(Clone, Debug)]
+pub struct TurnResult {
+    /// The right to write.
+    pub lease: Lease,
+    /// Who.
+    pub agent: AgentName,
+    /// The answer.
+    pub output: Option<String>,
+    /// Checkpoint after it.
+    pub checkpoint: Option<String>,
+    /// What changed.
+    pub changes: Vec<FileChange>,
+    /// Model as asked, and what it cost.
+    pub usage: Option<(String, Usage)>,
+}
+
+/// A question with what the policy made of it.
+#[derive(Clone, Debug)]
+pub struct PermissionAsk {
+    /// What the agent asked.
+    pub request: PermissionRequest,
+    /// The policy's answer.
+    pub answered: Option<PermissionDecision>,
+    /// What a person has.
+    pub deadline: Option<Duration>,
+}

@@ -1,0 +1,170 @@
+//! From how a turn ended to what its rows will say: pure, total, no I/O.
+
+use super::task_source::Finish;
+use crate::backend::BackendError;
+use crate::domain::agent::AgentName;
+use crate::domain::failure::FailureReason;
+use crate::domain::retry::{AfterFailure, after_failure};
+use crate::domain::session::AgentSessionStatus;
+use crate::domain::task::{ClaimedTask, TaskStatus};
+use crate::domain::turn::{Stop, StopCause, TurnEnd};
+use crate::domain::usage::Usage;
+use std::time::Duration;
+
+/// How a turn ended, stops considered.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Outcome {
+    /// Well.
+    Completed { usage: Usage },
+    /// As asked.
+    Cancelled,
+    /// Not well.
+    Failed { reason: FailureReason, message: String, backend_lost: bool },
+    /// Another may hold the lane: write nothing.
+    Abandoned,
+}
+
+/// What the agent said decides, unless we had stopped it; a completed turn is completed even when a cancel came too late.
+pub(super) fn outcome(
+    end: Result<TurnEnd, BackendError>,
+    stop: Option<Stop>,
+    said_anything: bool,
+) -> Outcome {
+    if stop.is_some_and(|stop| stop.cause == StopCause::LeaseLost) {
+        return Outcome::Abandoned;
+    }
+    match (end, stop) {
+        (Ok(TurnEnd::Completed { usage, .. }), _) if said_anything || !usage.is_zero() => {
+            Outcome::Completed { usage }
+        }
+        (Ok(TurnEnd::Completed { .. }), None) => {
+            failed(FailureReason::EmptyTurn, "the agent ended the turn without a word")
+        }
+        (Ok(TurnEnd::Refused), None) => failed(FailureReason::Refused, "the agent refused the task"),
+        (Ok(TurnEnd::Cancelled), None) => {
+            failed(FailureReason::Refused, "the agent cancelled the turn by itself")
+        }
+        (Err(error), None) => Outcome::Failed {
+            reason: error.reason(),
+            backend_lost: error.lost_the_backend(),
+            message: error.to_string(),
+        },
+        (end, Some(stop)) => {
+            let backend_lost = end.as_ref().is_err_and(BackendError::lost_the_backend);
+            stopped(stop.cause, backend_lost)
+        }
+    }
+}
+
+/// What a stop makes of a turn that had not completed.
+pub(super) fn stopped(cause: StopCause, backend_lost: bool) -> Outcome {
+    let (reason, message) = match cause {
+        StopCause::UserCancel => return Outcome::Cancelled,
+        StopCause::LeaseLost => return Outcome::Abandoned,
+        StopCause::Timeout => (FailureReason::Timeout, "the turn took longer than the agent's turn limit"),
+        StopCause::Stalled => {
+            (FailureReason::Stalled, "nothing was heard of the agent for longer than its stall limit")
+        }
+        StopCause::Drain => (FailureReason::Drained, "the node was told to stop"),
+    };
+    Outcome::Failed { reason, message: message.to_owned(), backend_lost }
+}
+
+pub(super) fn failed(reason: FailureReason, message: impl Into<String>) -> Outcome {
+    Outcome::Failed { reason, message: message.into(), backend_lost: false }
+}
+
+/// The finish that an outcome asks for; `None` when nothing may be written. `conversing`: the turn got as far as a
+/// conversation. `jitter` is a random number in 0..1.
+pub(super) fn finish(outcome: &Outcome, task: &ClaimedTask, conversing: bool, jitter: f64) -> Option<Finish> {
+    let plain = |status| Finish {
+        lease: task.lease,
+        status,
+        wait: Duration::ZERO,
+        failure: None,
+        charged: false,
+        conversation: conversation(task.agent.clone(), conversing, false, None),
+    };
+    match outcome {
+        Outcome::Abandoned => None,
+        Outcome::Completed { .. } => Some(plain(TaskStatus::Completed)),
+        Outcome::Cancelled => Some(plain(TaskStatus::Cancelled)),
+        Outcome::Failed { reason, message, backend_lost } => {
+            let charged = reason.consequence().charged;
+            let failures = task.failures + i32::from(charged);
+            let after = after_failure(*reason, failures, task.failures_max, task.attempt, jitter);
+            let (status, wait) = match after {
+                AfterFailure::Retry { wait } => (TaskStatus::Queued, wait),
+                AfterFailure::GiveUp => (TaskStatus::Failed, Duration::ZERO),
+            };
+            let poison = reason.consequence().poisons.then_some(*reason);
+            Some(Finish {
+                lease: task.lease,
+                status,
+                wait,
+                failure: Some((*reason, message.clone())),
+                charged,
+                conversation: conversation(task.agent.clone(), conversing, *backend_lost, poison),
+            })
+        }
+    }
+}
+
+fn conversation(
+    agent: AgentName,
+    conversing: bool,
+    backend_lost: bool,
+    poison: Option<FailureReason>,
+) -> Option<(AgentName, AgentSessionStatus, Option<FailureReason>)> {
+    let status = if backend_lost { AgentSessionStatus::Crashed } else { AgentSessionStatus::Idle };
+    conversing.then_some((agent, status, poison))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::turn::StopForce;
+
+    fn stop(cause: StopCause) -> Option<Stop> {
+        Some(Stop { cause, force: StopForce::Ask })
+    }
+
+    fn completed() -> Result<TurnEnd, BackendError> {
+        let usage = Usage { input_tokens: 1, ..Usage::default() };
+        Ok(TurnEnd::Completed { stop_reason: "stop".into(), usage })
+    }
+
+    #[test]
+    fn a_completed_turn_is_completed_even_when_the_cancel_came_too_late() {
+        assert!(matches!(outcome(completed(), stop(StopCause::UserCancel), true), Outcome::Completed { .. }));
+    }
+
+    #[test]
+    fn a_lost_lease_writes_nothing_whatever_the_agent_says() {
+        assert_eq!(outcome(completed(), stop(StopCause::LeaseLost), true), Outcome::Abandoned);
+    }
+
+    #[test]
+    fn success_is_not_in_the_stop_reason_alone() {
+        let empty = Ok(TurnEnd::Completed { stop_reason: "stop".into(), usage: Usage::default() });
+        assert!(matches!(
+            outcome(empty, None, false),
+            Outcome::Failed { reason: FailureReason::EmptyTurn, .. }
+        ));
+    }
+
+    #[test]
+    fn an_error_after_a_cancel_is_the_cancel() {
+        let error =
+            Err(BackendError::Turn { reason: FailureReason::ProviderError, message: "aborted".into() });
+        assert_eq!(outcome(error, stop(StopCause::UserCancel), true), Outcome::Cancelled);
+    }
+
+    #[test]
+    fn a_drained_turn_goes_back_uncharged_and_at_once() {
+        let lost = outcome(Ok(TurnEnd::Cancelled), stop(StopCause::Drain), true);
+        let task = crate::dispatch::executor::tests::claimed(3, 2);
+        let finish = finish(&lost, &task, true, 1.0).expect("a finish");
+        assert_eq!((finish.status, finish.charged, finish.wait), (TaskStatus::Queued, false, Duration::ZERO));
+    }
+}

@@ -1,1 +1,0 @@
-//! scripted_model: to come.

@@ -1,0 +1,195 @@
+//! Puts a session's change on a new branch of the project. Merges in ours; the project sees objects and one new ref.
+//! Never touches its checkout, its index, its HEAD or a branch that exists.
+
+use super::error::WorktreeError;
+use super::files;
+use super::git::Git;
+use super::hub::is_object_id;
+use super::layout::Site;
+use super::lock::Lock;
+use super::project::{self, LocalRepository, Project};
+use super::{Applied, ProjectSource, checkpoint, stores};
+use std::fs::{self, File};
+use std::path::Path;
+
+/// What is to be made.
+pub(super) struct Target<'a> {
+    /// The branch.
+    pub branch: &'a str,
+    /// The commit's message.
+    pub message: &'a str,
+}
+
+/// Applies what lies between `from_base` and `to`.
+pub(super) async fn apply(
+    site: &Site,
+    source: &ProjectSource,
+    from_base: &str,
+    to: &str,
+    target: &Target<'_>,
+) -> Result<Applied, WorktreeError> {
+    check_branch(target.branch)?;
+    if !is_object_id(from_base) {
+        return Err(not_ours(site, from_base));
+    }
+    let lock = site.lock().await?;
+    let saved = checkpoint::find(site, to).await?;
+    let project = project::find(&site.config, source).await?;
+    if project.key != site.stores.key() {
+        return Err(WorktreeError::ProjectUnusable(
+            "this is not the project that the session began with".into(),
+        ));
+    }
+    let onto = {
+        let stores_lock = Lock::take(&site.stores.lock).await?;
+        stores::bring_head(&site.config, &site.stores, &project, &stores_lock).await?
+    };
+    let merged = onto != from_base;
+    let tree = if merged { merge(site, from_base, &onto, to, &lock).await? } else { saved.tree.clone() };
+    let onto_tree = tree_of(site, &onto).await?;
+    if tree == onto_tree {
+        return Err(WorktreeError::NothingToApply);
+    }
+    let git = site.git("write the commit").args(["commit-tree", &tree, "-p", &onto, "-m", target.message]);
+    let commit = git.holding(&lock).run().await?.text();
+    match &project.local {
+        Some(local) => give(site, local, &onto, &commit, target.branch).await?,
+        None => push(site, &project, &commit, target.branch, &lock).await?,
+    }
+    files::write_durably(&site.private.join("applied"), format!("{}\n", saved.tree).as_bytes())?;
+    Ok(Applied { branch: target.branch.to_owned(), commit, onto, merged })
+}
+
+/// Three-way, in ours, without files: the change from `base` to `to` on top of `onto`.
+async fn merge(site: &Site, base: &str, onto: &str, to: &str, lock: &Lock) -> Result<String, WorktreeError> {
+    let merged = site
+        .git("merge onto the project's HEAD")
+        .args([
+            "merge-tree",
+            "--write-tree",
+            "-z",
+            "--name-only",
+            "--no-messages",
+            "--merge-base",
+            base,
+            onto,
+            to,
+        ])
+        .holding(lock)
+        .outcome()
+        .await?;
+    let mut fields = merged.stdout.split(|b| *b == 0).map(crate::domain::text::clean_bytes);
+    let tree = fields.next().unwrap_or_default();
+    match merged.code {
+        0 => Ok(tree),
+        1 => Err(WorktreeError::Conflict { paths: fields.filter(|path| !path.is_empty()).collect() }),
+        _ => Err(WorktreeError::Git { what: "merge onto the project's HEAD", detail: merged.detail }),
+    }
+}
+
+async fn tree_of(site: &Site, commit: &str) -> Result<String, WorktreeError> {
+    Ok(site.git("read a tree").args(["rev-parse", &format!("{commit}^{{tree}}")]).run().await?.text())
+}
+
+/// Hands a commit to a repository on this machine: its objects as a pack, then one new ref. Neither command has a hook
+/// but the ref's, which is switched off; when the repository is another account's, both run as that account.
+async fn give(
+    site: &Site,
+    local: &LocalRepository,
+    onto: &str,
+    commit: &str,
+    branch: &str,
+) -> Result<(), WorktreeError> {
+    let (wanted, pack) = (site.private.join("wanted.new"), site.private.join("pack.new"));
+    files::write(&wanted, format!("{commit}\n^{onto}\n").as_bytes())?;
+    let packed = site
+        .git("pack the commit")
+        .args(["pack-objects", "--quiet", "--revs", "--stdout"])
+        .stdin(open(&wanted)?)
+        .long()
+        .run()
+        .await?;
+    files::write(&pack, &packed.stdout)?;
+    let theirs = |what| {
+        let git = Git::new(&site.config, what).dir(&local.common_dir);
+        let git = git.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]);
+        match project::write_as(local) {
+            Some((uid, gid)) => git.as_owner(uid, gid),
+            None => git,
+        }
+    };
+    theirs("hand over the commit").args(["unpack-objects", "-q"]).stdin(open(&pack)?).long().run().await?;
+    for file in [wanted, pack] {
+        files::remove(&file)?;
+    }
+    let name = format!("refs/heads/{branch}");
+    let made = theirs("make the branch").args(["update-ref", &name, commit, ""]).outcome().await?;
+    if made.code == 0 { Ok(()) } else { Err(unusable(branch, &made.detail)) }
+}
+
+async fn push(
+    site: &Site,
+    project: &Project,
+    commit: &str,
+    branch: &str,
+    lock: &Lock,
+) -> Result<(), WorktreeError> {
+    let pushed = site
+        .git("push the branch")
+        .args(["push", "--quiet", "--no-verify", &format!("--force-with-lease=refs/heads/{branch}:")])
+        .args(["--end-of-options", &project.remote, &format!("{commit}:refs/heads/{branch}")])
+        .holding(lock)
+        .long()
+        .outcome()
+        .await?;
+    match pushed.code {
+        0 => Ok(()),
+        _ if pushed.detail.contains("stale info") => Err(unusable(branch, "it exists already")),
+        _ => Err(WorktreeError::Git { what: "push the branch", detail: pushed.detail }),
+    }
+}
+
+fn open(path: &Path) -> Result<File, WorktreeError> {
+    fs::File::open(path).map_err(WorktreeError::io(path))
+}
+
+fn unusable(branch: &str, why: &str) -> WorktreeError {
+    WorktreeError::BranchUnusable { branch: branch.to_owned(), why: why.to_owned() }
+}
+
+fn not_ours(site: &Site, commit: &str) -> WorktreeError {
+    WorktreeError::NotOurs { commit: commit.to_owned(), session: site.session.to_string() }
+}
+
+/// Stricter than git, which takes `a$(id)` and `refs/heads/x`.
+fn check_branch(name: &str) -> Result<(), WorktreeError> {
+    let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b));
+    let parts = name.split('/').all(|part| {
+        part.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+            && !part.ends_with('.')
+            && !part.ends_with(".lock")
+    });
+    let reserved = name == "HEAD" || name.starts_with("refs/") || name.contains("..");
+    if letters && parts && !reserved && name.len() <= 200 {
+        return Ok(());
+    }
+    Err(unusable(name, "use letters, digits and . _ - / with a letter or digit after each /, at most 200"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s15_a_branch_name_is_never_an_option_or_a_path() {
+        for good in ["feature/x-1", "agentpool/0a1b", "v1.2"] {
+            assert!(check_branch(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "-x", "a//b", "/a", "a/", "a..b", "a.lock", "refs/heads/x", "HEAD", "a$(id)", "a/-b", "ü"]
+        {
+            assert!(check_branch(bad).is_err(), "{bad}");
+        }
+        assert!(check_branch(&"a".repeat(201)).is_err());
+    }
+}

@@ -1,0 +1,93 @@
+//! What we know of a session's worktree on this disk. Says where a killed operation stood; holds no content.
+
+use super::error::WorktreeError;
+use super::files;
+use std::path::Path;
+
+/// One session's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Key of its project's stores.
+    pub project: String,
+    /// Where it began.
+    pub base: String,
+    /// Its first branch.
+    pub branch: String,
+    /// Where it stands.
+    pub phase: Phase,
+}
+
+/// Where a worktree stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It is being made; no agent has been in it.
+    Creating,
+    /// Agents may work in it.
+    Ready,
+    /// It is being brought back to this commit.
+    Restoring(String),
+    /// It was removed; its checkpoints are there.
+    Removed,
+}
+
+impl Record {
+    /// The record in a session's folder.
+    pub(super) fn load(private: &Path) -> Option<Self> {
+        Self::parse(&files::read_line(&private.join("record"))?)
+    }
+
+    /// Writes it, durably.
+    pub(super) fn save(&self, private: &Path) -> Result<(), WorktreeError> {
+        files::write_durably(&private.join("record"), self.text().as_bytes())
+    }
+
+    /// The same in another phase.
+    pub(super) fn in_phase(&self, phase: Phase) -> Self {
+        Self { phase, ..self.clone() }
+    }
+
+    fn text(&self) -> String {
+        let phase = match &self.phase {
+            Phase::Creating => "creating".to_owned(),
+            Phase::Ready => "ready".to_owned(),
+            Phase::Restoring(commit) => format!("restoring {commit}"),
+            Phase::Removed => "removed".to_owned(),
+        };
+        format!("project {}\nbase {}\nbranch {}\nphase {phase}\n", self.project, self.base, self.branch)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let phase = match field("phase")?.split_once(' ') {
+            None => match field("phase")? {
+                "creating" => Phase::Creating,
+                "ready" => Phase::Ready,
+                "removed" => Phase::Removed,
+                _ => return None,
+            },
+            Some(("restoring", commit)) => Phase::Restoring(commit.to_owned()),
+            Some(_) => return None,
+        };
+        Some(Self {
+            project: field("project")?.to_owned(),
+            base: field("base")?.to_owned(),
+            branch: field("branch")?.to_owned(),
+            phase,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_as_it_was_written() {
+        for phase in [Phase::Creating, Phase::Ready, Phase::Restoring("ab12".into()), Phase::Removed] {
+            let record =
+                Record { project: "k".into(), base: "b".into(), branch: "agentpool/x".into(), phase };
+            assert_eq!(Record::parse(&record.text()), Some(record));
+        }
+        assert_eq!(Record::parse("project k\nbase b\nbranch c\nphase half"), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! Brings a worktree to a saved state, or fills an empty one. Never deletes what is ignored now or would be then, nor
+//! what a checkpoint leaves out.
+
+use super::FILE_BYTES_MAX;
+use super::checkpoint::{self, Index, Saved, index_file};
+use super::error::WorktreeError;
+use super::files;
+use super::hub;
+use super::layout::Site;
+use super::lock::Lock;
+use super::record::{Phase, Record};
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Restores under the session's lock. A kill in the middle is finished by the next ensure.
+pub(super) async fn restore(site: &Site, commit: &str) -> Result<(), WorktreeError> {
+    let lock = site.lock().await?;
+    let saved = checkpoint::find(site, commit).await?;
+    let record = Record::load(&site.private)
+        .filter(|record| record.phase != Phase::Removed)
+        .ok_or_else(|| WorktreeError::Unknown(site.session.to_string()))?;
+    record.in_phase(Phase::Restoring(saved.commit.clone())).save(&site.private)?;
+    let mut notices = Vec::new();
+    all(site, &saved, &lock, &mut notices).await?;
+    record.in_phase(Phase::Ready).save(&site.private)?;
+    for notice in notices {
+        tracing::info!(session = %site.session, %notice, "restored");
+    }
+    Ok(())
+}
+
+/// Files, HEAD, branch and index.
+pub(super) async fn all(
+    site: &Site,
+    saved: &Saved,
+    lock: &Lock,
+    notices: &mut Vec<String>,
+) -> Result<(), WorktreeError> {
+    bring_back(site, saved, lock).await?;
+    hub::end_operations(site)?;
+    hub::set_head(site, &saved.head, notices)?;
+    put_index(site, saved, lock).await
+}
+
+async fn bring_back(site: &Site, saved: &Saved, lock: &Lock) -> Result<(), WorktreeError> {
+    let read_tree = |update: &'static [&'static str]| {
+        let git = site.git_on_tree("bring the files back").args(["read-tree", "--reset"]).args(update);
+        git.args([&saved.commit]).holding(lock).long().run()
+    };
+    // The index first and alone: were the files moved with it, a file that only a later checkpoint holds would go even
+    // where it was ignored at the time of this one.
+    read_tree(&[]).await?;
+    let before: HashSet<Vec<u8>> = untracked(site, lock).await?.into_iter().collect();
+    read_tree(&["-u"]).await?;
+    let after = untracked(site, lock).await?;
+    let goes = |path: &Vec<u8>| before.contains(path) && is_saved_by_checkpoints(site, path);
+    if after.iter().any(goes) {
+        let mut keep: Vec<OsString> = Vec::new();
+        for path in after.iter().filter(|path| !goes(path) && !path.ends_with(b"/")) {
+            keep.extend([OsString::from("-e"), pattern(path)]);
+        }
+        // One -f: nested repositories stay.
+        let clean = site.git_on_tree("remove what is newer").args(["clean", "-f", "-d", "--quiet"]);
+        clean.args(keep).holding(lock).run().await?;
+    }
+    skip_submodules(site, lock).await
+}
+
+/// Fills a fresh worktree: nothing of anybody's is in the way.
+pub(super) async fn fill(site: &Site, saved: &Saved, lock: &Lock) -> Result<(), WorktreeError> {
+    let git = site.git_on_tree("fill the worktree").args(["read-tree", "--reset", "-u", &saved.commit]);
+    git.holding(lock).long().run().await?;
+    skip_submodules(site, lock).await
+}
+
+/// Untracked files and nested repositories (with a slash at the end), by the ignore rules of the files as they are.
+async fn untracked(site: &Site, lock: &Lock) -> Result<Vec<Vec<u8>>, WorktreeError> {
+    let listed = site
+        .git_on_tree("list new files")
+        .args(["ls-files", "-z", "--others", "--exclude-standard"])
+        .holding(lock)
+        .run()
+        .await?;
+    Ok(listed.stdout.split(|b| *b == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+fn is_saved_by_checkpoints(site: &Site, path: &[u8]) -> bool {
+    let meta = fs::symlink_metadata(site.tree.join(std::ffi::OsStr::from_bytes(path)));
+    !path.ends_with(b"/") && meta.is_ok_and(|meta| !meta.is_file() || meta.len() <= FILE_BYTES_MAX)
+}
+
+/// A path as an ignore pattern that matches nothing else.
+fn pattern(path: &[u8]) -> OsString {
+    let mut text = b"/".to_vec();
+    for byte in path {
+        if b"\\*?[]!# ".contains(byte) {
+            text.push(b'\\');
+        }
+        text.push(*byte);
+    }
+    OsString::from_vec(text)
+}
+
+/// git opens a submodule that it believes present, and obeys its configuration (`core.fsmonitor` ran in `git add`).
+/// Marked this way it never looks: a submodule stays, in every checkpoint, at the commit of the base.
+pub(super) async fn skip_submodules(site: &Site, lock: &Lock) -> Result<(), WorktreeError> {
+    let links = submodules(site, lock).await?;
+    mark_submodules(site, lock, "--skip-worktree", None, &links).await
+}
+
+async fn submodules(site: &Site, lock: &Lock) -> Result<Vec<u8>, WorktreeError> {
+    let listed = site.git("list submodules").args(["ls-files", "-z", "--stage"]).holding(lock).run().await?;
+    let links = listed.stdout.split(|b| *b == 0).filter(|entry| entry.starts_with(b"160000 "));
+    let paths = links.filter_map(|entry| entry.splitn(2, |b| *b == b'\t').nth(1));
+    Ok(paths.flat_map(|path| path.iter().copied().chain([0])).collect())
+}
+
+async fn mark_submodules(
+    site: &Site,
+    lock: &Lock,
+    flag: &str,
+    index: Option<&std::path::Path>,
+    links: &[u8],
+) -> Result<(), WorktreeError> {
+    if links.is_empty() {
+        return Ok(());
+    }
+    let list = site.private.join("paths.new");
+    files::write(&list, links)?;
+    let mut git =
+        site.git_on_tree("mark submodules").args(["update-index", flag, "-z", "--stdin"]).holding(lock);
+    if let Some(index) = index {
+        git = git.index(index);
+    }
+    git.stdin(fs::File::open(&list).map_err(WorktreeError::io(&list))?).run().await?;
+    files::remove(&list)
+}
+
+/// Gives the agent the index that belongs to a state: the kept one, or that of its HEAD with the file times that ours
+/// knows, so that the agent's first `git status` need not read every file.
+pub(super) async fn put_index(site: &Site, saved: &Saved, lock: &Lock) -> Result<(), WorktreeError> {
+    let place = site.admin().join("index");
+    if let Index::Kept(number) = saved.index
+        && let Some(bytes) = files::read(&index_file(site, number), u64::MAX)
+    {
+        return files::write(&place, &bytes);
+    }
+    let Some(commit) = &saved.head.commit else { return files::remove(&place) };
+    let (from, new) = (site.private.join("index"), site.private.join("hub-index.new"));
+    files::remove(&new)?;
+    fs::copy(&from, &new).map_err(WorktreeError::io(&new))?;
+    let git = site.git("read the index of HEAD").index(&new).args(["read-tree", "--reset", commit]);
+    git.borrowing(&site.stores.hub.join("objects")).holding(lock).run().await?;
+    let links = submodules(site, lock).await?;
+    mark_submodules(site, lock, "--no-skip-worktree", Some(&new), &links).await?;
+    files::remove(&place)?;
+    fs::rename(&new, &place).map_err(WorktreeError::io(&place))
+}
