@@ -31,21 +31,25 @@
 //! http              : store wire shutdown
 //! scripted_model    : shutdown
 //! telemetry         : domain
-//! config            : domain
+//! config            : process install
 //! cli               : wire process install config shutdown telemetry scripted_model app
 //! app               : wire process install embedded_postgres worktree backend store pool dispatch http config shutdown telemetry
 //! main              : cli
 //! ```
 
+pub mod app;
 pub mod backend;
+pub mod config;
 pub mod dispatch;
 pub mod domain;
 pub mod embedded_postgres;
+pub mod http;
 pub mod install;
 pub mod pool;
 pub mod process;
 pub mod scripted_model;
 pub mod shutdown;
 pub mod store;
+pub mod telemetry;
 pub mod wire;
 pub mod worktree;

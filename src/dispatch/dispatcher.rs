@@ -254,7 +254,10 @@ impl Dispatcher {
         self.retry = ROUND_EVERY;
         for (ended, outcome) in end.finishes.into_iter().zip(&answer.tick.finished) {
             match outcome {
-                FinishOutcome::Done => {}
+                FinishOutcome::Done => {
+                    // No reader is no error.
+                    let _ = self.engine.committed.send(ended.held.lease().session);
+                }
                 FinishOutcome::Again => {
                     self.finishes.push(ended);
                     self.next_round = self.next_round.min(Instant::now() + ROUND_EVERY * 4);

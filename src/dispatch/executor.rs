@@ -11,6 +11,7 @@ use super::task_source::{Finish, SourceError, TaskSource};
 use super::verdict::{self, Outcome};
 use crate::domain::agent::{AgentName, AgentProfile};
 use crate::domain::failure::FailureReason;
+use crate::domain::ids::SessionId;
 use crate::domain::permission::PermissionAnswer;
 use crate::domain::task::ClaimedTask;
 use crate::domain::turn::Stop;
@@ -18,7 +19,7 @@ use crate::pool::AgentPool;
 use crate::worktree::{WorktreeError, Worktrees};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
 
 /// What every executor of a node works with.
 pub struct Engine {
@@ -38,6 +39,8 @@ pub struct Engine {
     pub hands: Arc<Semaphore>,
     /// Told when a turn gives up its hand to wait for a person.
     pub hand_freed: Notify,
+    /// Told which sessions have news, for this node's readers.
+    pub committed: broadcast::Sender<SessionId>,
 }
 
 /// What one turn holds while it runs.

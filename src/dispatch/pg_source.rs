@@ -45,7 +45,7 @@ impl PgSource {
         node: NodeId,
         incarnation: Incarnation,
         listener: &Listener,
-    ) -> (Self, impl Future<Output = ()> + Send) {
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         // 64 wakes: a reader that lags is woken by the lag.
         let (wakes, _) = broadcast::channel(64);
         let forward = forward(listener.hints.subscribe(), wakes.clone());

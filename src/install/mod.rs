@@ -91,6 +91,15 @@ pub enum InstallError {
     },
 }
 
+/// Progress that nobody watches.
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn step(&self, message: &str) {
+        tracing::info!("{message}");
+    }
+}
+
 /// What lies installed in `into`, in the pinned version and with its program in place.
 pub fn installed(package: Package, into: &Path) -> Option<Installed> {
     inspect(package, &root_of(package, into)?)

@@ -7,6 +7,7 @@ mod clock;
 mod environment;
 mod keeper;
 mod lifeline;
+mod memory;
 mod proc_table;
 pub mod shim;
 mod shims;
@@ -15,6 +16,7 @@ mod tail;
 pub use child::{Child, ChildExit};
 pub use clock::{BoottimeMs, LeaseClock, Timing, boottime_ms};
 pub use environment::Environment;
+pub use memory::resident_bytes;
 pub use shims::Shims;
 
 use nix::unistd::User;

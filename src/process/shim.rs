@@ -22,7 +22,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{self, Pid};
 pub(super) use options::Options;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
@@ -54,6 +54,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(options: Options) -> io::Result<()> {
+    close_strays()?;
     prctl::set_child_subreaper(true)?;
     let lifeline = UnixDatagram::from(io::stdin().as_fd().try_clone_to_owned()?);
     lifeline.set_nonblocking(true)?;
@@ -101,6 +102,20 @@ fn start(options: &Options) -> io::Result<io::Result<Pid>> {
     }
     // With the command go our ends of the child's streams: only the child's tree holds them from here on.
     Ok(command.spawn().map(|child| Pid::from_raw(child.id().cast_signed())))
+}
+
+/// Closes what a careless ancestor left open for all its descendants: it is no business of the child's. The first thing we
+/// do, while nothing in this process owns a descriptor beyond those that we know by number.
+fn close_strays() -> io::Result<()> {
+    let numbers = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok())
+        .filter(|&fd| fd > CHILD_STDERR_FD)
+        .collect::<Vec<_>>();
+    // One of them was the folder itself, closed by now.
+    for fd in numbers {
+        let _ = unistd::close(fd);
+    }
+    Ok(())
 }
 
 /// Opens a stream that was handed down by number anew, for us alone, and closes the number.

@@ -1,7 +1,7 @@
 //! Brings the schema up to date. refinery takes no lock of its own, so an advisory lock is held around it: of several
 //! nodes that start together one migrates and the others wait.
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, sql};
 use tokio_postgres::NoTls;
 
 mod embedded {
@@ -58,4 +58,16 @@ async fn scalar<T: for<'a> tokio_postgres::types::FromSql<'a>>(
     query: &str,
 ) -> Result<T, StoreError> {
     Ok(client.query_one(query, &[]).await?.try_get(0)?)
+}
+
+impl Store {
+    /// Lets the embedded server's own role write `tasks` instead of `agentpool.tasks`, so that psql is pleasant. A database of the
+    /// user's is not touched this way.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_search_path(&self) -> Result<(), StoreError> {
+        let client = self.engine().await?;
+        Ok(client.batch_execute(sql!("health/search_path")).await?)
+    }
 }

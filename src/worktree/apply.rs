@@ -114,7 +114,7 @@ async fn give(
         let git = Git::new(&site.config, what).dir(&local.common_dir);
         let git = git.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]);
         match project::write_as(local) {
-            Some((uid, gid)) => git.as_owner(uid, gid),
+            Some((uid, gid)) => git.run_as(uid, gid),
             None => git,
         }
     };
@@ -145,7 +145,10 @@ async fn push(
     match pushed.code {
         0 => Ok(()),
         _ if pushed.detail.contains("stale info") => Err(unusable(branch, "it exists already")),
-        _ => Err(WorktreeError::Git { what: "push the branch", detail: pushed.detail }),
+        _ => {
+            let detail = stores::without_password(&pushed.detail, project);
+            Err(WorktreeError::Git { what: "push the branch", detail })
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use std::path::Path;
 
 /// Longest index of an agent that is looked at (2 million files).
 const INDEX_BYTES_MAX: u64 = 256 << 20;
-/// Longest label, in bytes.
-const LABEL_BYTES_MAX: usize = 200;
+/// Longest label, in characters; the rest is cut.
+const LABEL_CHARS_MAX: usize = 200;
 
 /// A checkpoint as recorded; number 0 is the base.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,8 +100,8 @@ async fn commit(
 
 /// Subject and facts. The label is one line, so it cannot forge a fact.
 fn message(site: &Site, saved: &Saved, label: &str) -> String {
-    let label: String = label.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let label = &label[..label.floor_char_boundary(LABEL_BYTES_MAX)];
+    let label: String =
+        label.chars().take(LABEL_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
     let index = match saved.index {
         Index::Clean => "clean".to_owned(),
         Index::Kept(number) => format!("kept {number}"),

@@ -28,7 +28,7 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), WorktreeError> {
     put(path, bytes, false)
 }
 
-/// As [`write`], and the new content is on disk when it returns.
+/// As [`write()`], and the new content is on disk when it returns.
 pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), WorktreeError> {
     put(path, bytes, true)
 }
@@ -60,6 +60,11 @@ pub(super) fn make_dir(path: &Path) -> Result<(), WorktreeError> {
 /// True for a real directory, not for a link to one.
 pub(super) fn is_dir(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+}
+
+/// True for a regular file that is long enough to be an index of git: twelve bytes of header and a checksum.
+pub(super) fn is_index(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() >= 32)
 }
 
 /// Removes a file, a link, or a directory with all that is in it; nothing there is fine.

@@ -23,11 +23,11 @@ const DETAIL_BYTES_MAX: usize = 2_000;
 
 /// The only configuration besides that of our own stores. No filter, diff or merge driver is defined here, so what an
 /// in-tree `.gitattributes` names does nothing; end-of-line rules still hold, as they would in the user's own commit.
-/// Loose objects are synced in batches: an accepted checkpoint survives a power cut.
+/// Objects, refs and our index are synced, objects in batches: an accepted checkpoint survives a power cut.
 pub(super) const CONFIG: &str = "\
 [safe]\n\tdirectory = *\n\
 [core]\n\thooksPath = /dev/null\n\tfsmonitor = false\n\texcludesFile = /dev/null\n\tattributesFile = /dev/null\n\
-\tquotePath = false\n\tbigFileThreshold = 32m\n\tfsync = committed,loose-object\n\tfsyncMethod = batch\n\
+\tquotePath = false\n\tbigFileThreshold = 32m\n\tfsync = added\n\tfsyncMethod = batch\n\
 [protocol \"ext\"]\n\tallow = never\n\
 [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
 [user]\n\tname = agentpool\n\temail = agentpool@localhost\n\
@@ -165,7 +165,7 @@ impl Git {
 
     /// Runs as the owner of the repository that it writes. The global configuration is closed to that account, so what
     /// matters of it must be in the arguments.
-    pub(super) fn as_owner(mut self, uid: u32, gid: u32) -> Self {
+    pub(super) fn run_as(mut self, uid: u32, gid: u32) -> Self {
         self.command.env("GIT_CONFIG_GLOBAL", "/dev/null").uid(uid).gid(gid);
         self
     }
@@ -276,4 +276,62 @@ async fn tail(mut from: impl AsyncRead + Unpin) -> std::io::Result<String> {
     }
     let start = kept.len().saturating_sub(DETAIL_BYTES_MAX);
     Ok(crate::domain::text::clean_bytes(&kept[start..]).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    /// The shell below writes its id and then its child's, and both would sleep on.
+    async fn ids(file: &Path) -> Vec<Pid> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let ids: Vec<Pid> = text.lines().filter_map(|id| Some(Pid::from_raw(id.parse().ok()?))).collect();
+            if ids.len() == 2 {
+                return ids;
+            }
+            assert!(Instant::now() < deadline, "the shell never ran");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn all_gone(ids: &[Pid]) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let lives = |id: &Pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            !matches!(stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]), None | Some("Z" | "X"))
+        };
+        while ids.iter().any(lives) {
+            assert!(Instant::now() < deadline, "still there: {ids:?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn hanging(file: &Path) -> Git {
+        let script = format!("!sleep 600 & printf '%s\\n' $$ $! > {}; wait; :", file.display());
+        Git::new(Path::new("/dev/null"), "hang").args(["-c", &format!("alias.hang={script}"), "hang"])
+    }
+
+    #[tokio::test]
+    async fn f88_a_git_that_hangs_ends_at_its_deadline_with_its_helpers() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("ids");
+        let mut git = hanging(&file);
+        git.deadline = Duration::from_secs(2);
+        let ended = git.run().await.map(drop);
+        assert!(matches!(ended, Err(WorktreeError::Timeout { what: "hang", secs: 2 })), "{ended:?}");
+        all_gone(&ids(&file).await).await;
+    }
+
+    #[tokio::test]
+    async fn a_git_that_is_given_up_ends_with_its_helpers() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("ids");
+        let running = tokio::spawn(hanging(&file).run());
+        let ids = ids(&file).await;
+        running.abort();
+        all_gone(&ids).await;
+    }
 }

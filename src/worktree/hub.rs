@@ -66,8 +66,8 @@ pub(super) fn is_sound(site: &Site) -> bool {
             .iter()
             .all(|(path, text)| files::read(path, 4096).as_deref() == Some(text.as_bytes()))
         && files::read(&admin.join("locked"), 4096).is_some()
-        && head(site).is_some_and(|head| head.commit.is_some() || head.branch.is_some())
-        && fs::symlink_metadata(admin.join("index")).is_ok_and(|meta| meta.is_file())
+        && has_sound_head(site)
+        && files::is_index(&admin.join("index"))
         && stale_locks(site).is_empty()
 }
 
@@ -102,7 +102,7 @@ pub(super) fn connect(
         files::remove(&lock)?;
         notices.push(format!("{} was left by a git that was killed, and removed", lock.display()));
     }
-    if head(site).is_some() {
+    if has_sound_head(site) {
         return Ok(false);
     }
     set_head(site, fallback, notices)?;
@@ -120,11 +120,11 @@ pub(super) fn set_head(site: &Site, head: &Head, notices: &mut Vec<String>) -> R
         (Some(branch), Some(commit)) => (branch, commit),
     };
     let why = if !is_plain(branch) {
-        Some("is no name for a branch".to_owned())
+        Some("is no name for a branch")
     } else if is_elsewhere(site, branch) {
-        Some("is checked out in another session".to_owned())
+        Some("is checked out in another session")
     } else {
-        write_branch(site, branch, commit).err()
+        write_branch(site, branch, commit)
     };
     match why {
         None => files::write(&path, format!("ref: {branch}\n").as_bytes()),
@@ -176,11 +176,24 @@ pub(super) fn resolve(hub: &Path, name: &str) -> Option<String> {
     if let Some(text) = files::read_line(&hub.join(name)) {
         return is_object_id(&text).then_some(text);
     }
-    let packed = files::read(&hub.join("packed-refs"), PACKED_REFS_BYTES_MAX)?;
-    packed.split(|b| *b == b'\n').find_map(|line| {
-        let (id, found) = std::str::from_utf8(line).ok()?.split_once(' ')?;
-        (found == name && is_object_id(id)).then(|| id.to_owned())
-    })
+    packed(hub).into_iter().find_map(|(id, found)| (found == name).then_some(id))
+}
+
+/// Commits and names of the hub's packed refs.
+fn packed(hub: &Path) -> Vec<(String, String)> {
+    let bytes = files::read(&hub.join("packed-refs"), PACKED_REFS_BYTES_MAX).unwrap_or_default();
+    let line = |line: &[u8]| {
+        let (id, name) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+        is_object_id(id).then(|| (id.to_owned(), name.to_owned()))
+    };
+    bytes.split(|b| *b == b'\n').filter_map(line).collect()
+}
+
+/// An agent may go to a new branch without a commit. On the branch that we made there is always one: without it a power
+/// cut or a careless hand took it.
+fn has_sound_head(site: &Site) -> bool {
+    let own = format!("refs/heads/{}", site.branch());
+    head(site).is_some_and(|head| head.commit.is_some() || head.branch != Some(own))
 }
 
 fn expected(site: &Site) -> [(std::path::PathBuf, String); 3] {
@@ -203,15 +216,25 @@ fn stale_locks(site: &Site) -> Vec<std::path::PathBuf> {
     [admin.join("index.lock"), admin.join("HEAD.lock"), branch].into_iter().filter(is_stale).collect()
 }
 
-fn write_branch(site: &Site, branch: &str, commit: &str) -> Result<(), String> {
-    let path = site.stores.hub.join(branch);
-    let in_the_way = |_| "has another branch's name in the way".to_owned();
-    fs::create_dir_all(path.parent().expect("refs/heads is above")).map_err(in_the_way)?;
-    if files::is_dir(&path) {
-        fs::remove_dir(&path).map_err(|err| in_the_way(err.into()))?;
+/// Points a branch at a commit; says what is in the way when it cannot.
+fn write_branch(site: &Site, branch: &str, commit: &str) -> Option<&'static str> {
+    const IN_THE_WAY: &str = "has another branch's name in the way";
+    let hub = &site.stores.hub;
+    let nested = |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
+    if packed(hub).iter().any(|(_, name)| nested(name, branch) || nested(branch, name)) {
+        return Some(IN_THE_WAY);
     }
-    files::remove(&site.stores.hub.join(format!("{branch}.lock"))).map_err(|err| err.to_string())?;
-    files::write(&path, format!("{commit}\n").as_bytes()).map_err(|err| err.to_string())
+    let path = hub.join(branch);
+    if fs::create_dir_all(path.parent().expect("refs/heads is above")).is_err() {
+        return Some(IN_THE_WAY);
+    }
+    // An empty folder is what is left of branches that were deleted.
+    if files::is_dir(&path) && fs::remove_dir(&path).is_err() {
+        return Some(IN_THE_WAY);
+    }
+    let written = files::remove(&hub.join(format!("{branch}.lock")))
+        .and_then(|()| files::write(&path, format!("{commit}\n").as_bytes()));
+    written.err().map(|_| "could not be written")
 }
 
 fn is_elsewhere(site: &Site, branch: &str) -> bool {

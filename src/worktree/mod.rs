@@ -3,7 +3,7 @@
 //!
 //! Two stores a project. *Ours* is a bare repository that alone holds bases and checkpoints. The *hub* is the repository
 //! that agents see: their worktrees hang off it, and it borrows objects from ours (which we never collect), so a new base
-//! costs it nothing. An agent owns the hub's configuration and hooks, so we treat the hub as files ([`hub`]): the only git
+//! costs it nothing. An agent owns the hub's configuration and hooks, so we treat the hub as files (`hub.rs`): the only git
 //! that opens it is `upload-pack`, which is made for strangers' repositories, when an agent's commits are fetched into ours.
 //! On a worktree our git uses a private git directory of the session (in ours), with an index of its own.
 //!
@@ -122,6 +122,14 @@ impl Worktrees {
     /// Worktrees below `root`; nothing is touched before the first call.
     pub fn new(root: PathBuf) -> Self {
         Self { root, layout: Arc::new(OnceCell::new()) }
+    }
+
+    /// Says whether sessions can be made on a project, before one is. A clone URL is only checked for its form.
+    ///
+    /// # Errors
+    /// [`WorktreeError::ProjectUnusable`], saying what to do.
+    pub async fn check_project(&self, project: &ProjectSource) -> Result<(), WorktreeError> {
+        project::find(&self.layout().await?.config(), project).await.map(drop)
     }
 
     /// Makes the session's worktree, or verifies it, or repairs it: meant to be called before every turn.

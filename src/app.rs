@@ -1,0 +1,439 @@
+//! The only file that knows all rooms: builds a node, spawns what runs in it, and drains it again. No logic of its own.
+
+mod backends;
+mod data_folder;
+mod local_node;
+mod postgres;
+
+pub use data_folder::{DataFolder, DataFolderError};
+
+use crate::backend::AgentBackend;
+use crate::config::Config;
+use crate::dispatch::dispatcher::{self, Pace};
+use crate::dispatch::event_writer::EventWriter;
+use crate::dispatch::executor::Engine;
+use crate::dispatch::leases::Leases;
+use crate::dispatch::pg_source::PgSource;
+use crate::dispatch::rescuer;
+use crate::domain::agent::{AgentName, AgentProfile};
+use crate::domain::ids::{Incarnation, NodeId, SessionId};
+use crate::http::{Api, Feed, FeedWake, Token};
+use crate::pool::AgentPool;
+use crate::pool::eviction::Limits;
+use crate::process::Shims;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+use crate::store::listener::{Hint, Listener, ListenerState, listener};
+use crate::store::migrate::{MigrateError, migrate};
+use crate::worktree::Worktrees;
+use local_node::NodeHandle;
+use postgres::Database;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How often idle slots are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often partitions are made ahead and the node's row is touched.
+const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+/// What agents get between TERM and KILL.
+const AGENT_GRACE: Duration = Duration::from_secs(3);
+/// How long the listener may take to hear itself before the start fails.
+const LISTEN_DEADLINE: Duration = Duration::from_secs(15);
+/// What open requests get at the end.
+const HTTP_GRACE: Duration = Duration::from_secs(2);
+
+/// Why a node could not start or go on. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The data folder is in use, or cannot be written.
+    #[error(transparent)]
+    DataFolder(#[from] DataFolderError),
+    /// No Postgres.
+    #[error(transparent)]
+    Postgres(#[from] postgres::DatabaseError),
+    /// The schema.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// A statement at the start.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// An agent's configuration.
+    #[error("agent {agent}: {message}")]
+    Agent {
+        /// Which.
+        agent: String,
+        /// What to do.
+        message: String,
+    },
+    /// LISTEN hears nothing.
+    #[error("the database does not deliver notifications: {0}")]
+    Deaf(String),
+    /// The address is taken or forbidden.
+    #[error("cannot listen on {addr}: {source}; choose another with --listen")]
+    Listen {
+        /// Which.
+        addr: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The embedded Postgres cannot be kept up.
+    #[error("the embedded Postgres is lost and does not come back: {0}")]
+    PostgresLost(String),
+}
+
+/// A node that runs.
+pub struct Node {
+    addr: SocketAddr,
+    token: String,
+    store: Store,
+    folder: DataFolder,
+    pool: AgentPool,
+    shims: Shims,
+    shutdown: Shutdown,
+    database: Database,
+    dispatcher: JoinSet<()>,
+    /// Ends with `stop`, after the dispatcher.
+    keepers: JoinSet<()>,
+    stop: CancellationToken,
+    closing: CancellationToken,
+}
+
+/// Starts a node, handles signals, and returns when it has drained. `program` is how shims are started.
+///
+/// # Errors
+/// [`AppError`] when it could not start; nothing is left running.
+pub async fn serve(config: Config, program: PathBuf) -> Result<(), AppError> {
+    let shutdown = Shutdown::default();
+    let signals = tokio::spawn(shutdown.clone().on_signals());
+    let node = tokio::select! {
+        node = Node::start(config, program, shutdown.clone()) => node?,
+        // Dropping a start half-way closes the lifelines of what it had started.
+        () = shutdown.asked() => return Ok(()),
+    };
+    tracing::info!(url = %node.url(), data = %node.folder.path().display(), "agentpool is ready");
+    let outcome = node.join().await;
+    signals.abort();
+    outcome
+}
+
+impl Node {
+    /// Builds and starts everything. Ready when it returns: it has heard its own notification.
+    ///
+    /// # Errors
+    /// [`AppError`]; nothing is left running.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, what was started ends by its lifelines.
+    pub async fn start(config: Config, program: PathBuf, shutdown: Shutdown) -> Result<Self, AppError> {
+        let folder = DataFolder::open(&config.data_dir).await?;
+        let node = folder.node_id()?;
+        let shims = Shims::new(program, format!("agentpool-{node}"), Some(folder.lock()));
+        // The lock is ours, so no shim of an earlier start is left; what escaped one is ended here.
+        shims.sweep().await;
+        let database = Database::open(&config, &folder, &shims).await?;
+        match Self::start_on(&config, node, folder, shims.clone(), &database, shutdown).await {
+            Ok(parts) => Ok(parts.with(database)),
+            Err(error) => {
+                database.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_on(
+        config: &Config,
+        node: NodeId,
+        folder: DataFolder,
+        shims: Shims,
+        database: &Database,
+        shutdown: Shutdown,
+    ) -> Result<Parts, AppError> {
+        let store = Store::new(database.direct(), database.reads());
+        migrate(&store).await?;
+        if database.is_embedded() {
+            store.set_search_path().await?;
+        }
+        let incarnation = Incarnation(Uuid::new_v4());
+        let hostname =
+            nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let lock_key = store.register_node(node.0, incarnation.0, &hostname).await?;
+        let (backends, profiles) = build_backends(config, &folder, &shims, &store).await?;
+        let epoch = store.epoch().await?;
+        store.make_partitions().await?;
+
+        let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
+        let mut keepers = JoinSet::new();
+        let (listener, listening) = listener(store.clone(), lock_key, stop.clone());
+        keepers.spawn(listening);
+        heard(&listener).await?;
+        let (source, forwarding) = PgSource::new(store.clone(), node, incarnation, &listener);
+        keepers.spawn(until(stop.clone(), forwarding));
+        let source = Arc::new(source);
+
+        // 256 commits: a reader that lags is woken by the lag.
+        let (committed, _) = broadcast::channel::<SessionId>(256);
+        let feed = Feed::default();
+        keepers.spawn(until(stop.clone(), feed_commits(committed.subscribe(), feed.clone())));
+        keepers.spawn(until(stop.clone(), feed_hints(listener.hints.subscribe(), node, feed.clone())));
+
+        let (writer, writing) = EventWriter::new(source.clone(), committed.clone());
+        keepers.spawn(writing);
+        let live_max = NonZeroUsize::new(config.pool.live_max).unwrap_or(NonZeroUsize::MIN);
+        let idle_ttl = Duration::from_secs(config.pool.idle_ttl_secs);
+        let pool = AgentPool::new(backends, Limits { idle_ttl, live_max });
+        let worktrees = Worktrees::new(folder.path().to_owned());
+        let leases = Leases::default();
+        keepers.spawn(leases.clone().keep(source.clone(), stop.clone()));
+        let held = leases.clone();
+        keepers.spawn(rescuer::run(source.clone(), move || held.all(), stop.clone()));
+        keepers.spawn(until(stop.clone(), sweep(pool.clone())));
+        keepers.spawn(until(stop.clone(), upkeep(store.clone(), node)));
+
+        let engine = Arc::new(Engine {
+            source,
+            pool: pool.clone(),
+            worktrees: worktrees.clone(),
+            writer,
+            leases,
+            profiles,
+            hands: Arc::new(Semaphore::new(usize::from(config.hands.max(1)))),
+            hand_freed: Notify::new(),
+            committed,
+        });
+        let token = folder.token()?;
+        let api = Api {
+            store: store.clone(),
+            node: Arc::new(NodeHandle::new(
+                node,
+                pool.clone(),
+                worktrees,
+                store.clone(),
+                listener,
+                shutdown.clone(),
+            )),
+            feed,
+            token: Token::of(&token),
+            epoch: epoch.into(),
+            closing: closing.clone(),
+        };
+        let listening = tokio::net::TcpListener::bind(config.listen).await;
+        let socket = listening.map_err(|source| AppError::Listen { addr: config.listen, source })?;
+        let addr = socket.local_addr().map_err(|source| AppError::Listen { addr: config.listen, source })?;
+        keepers.spawn(serve_http(socket, api, closing.clone()));
+
+        let pace = Pace { poll: config.poll(), drain_timeout: config.drain_timeout() };
+        let mut dispatcher = JoinSet::new();
+        dispatcher.spawn(dispatcher::run(engine, pace, shutdown.clone()));
+        Ok(Parts { addr, token, store, folder, pool, shims, shutdown, dispatcher, keepers, stop, closing })
+    }
+
+    /// Where the API answers.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The API's token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The rows.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How to connect to the database directly.
+    pub fn database(&self) -> tokio_postgres::Config {
+        self.database.direct()
+    }
+
+    /// For `psql`.
+    pub fn database_url(&self) -> String {
+        self.database.url()
+    }
+
+    /// Asks for a drain; asked twice, for an end at once.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Runs until a drain was asked and done.
+    ///
+    /// # Errors
+    /// [`AppError::PostgresLost`] when the embedded Postgres did not come back; the rest was ended in order.
+    pub async fn join(mut self) -> Result<(), AppError> {
+        let lost = tokio::select! {
+            _ = self.dispatcher.join_next() => None,
+            lost = self.database.lost() => Some(lost),
+        };
+        if lost.is_some() {
+            self.shutdown.ask();
+            self.shutdown.ask();
+            self.dispatcher.join_all().await;
+        }
+        self.pool.dispose(AGENT_GRACE).await;
+        drop(self.pool);
+        self.closing.cancel();
+        self.stop.cancel();
+        while let Some(ended) = self.keepers.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part of the node failed");
+            }
+        }
+        self.store.close();
+        self.database.stop().await;
+        if self.shims.live() > 0 {
+            tracing::warn!(shims = self.shims.live(), "shims are still ending their trees");
+        }
+        tracing::info!("agentpool has ended");
+        lost.map_or(Ok(()), |why| Err(AppError::PostgresLost(why)))
+    }
+}
+
+/// A node without its database, which is owned until the start has succeeded.
+struct Parts {
+    addr: SocketAddr,
+    token: String,
+    store: Store,
+    folder: DataFolder,
+    pool: AgentPool,
+    shims: Shims,
+    shutdown: Shutdown,
+    dispatcher: JoinSet<()>,
+    keepers: JoinSet<()>,
+    stop: CancellationToken,
+    closing: CancellationToken,
+}
+
+impl Parts {
+    fn with(self, database: Database) -> Node {
+        let Self { addr, token, store, folder, pool, shims, shutdown, dispatcher, keepers, stop, closing } =
+            self;
+        Node {
+            addr,
+            token,
+            store,
+            folder,
+            pool,
+            shims,
+            shutdown,
+            database,
+            dispatcher,
+            keepers,
+            stop,
+            closing,
+        }
+    }
+}
+
+type Backends = BTreeMap<AgentName, Arc<dyn AgentBackend>>;
+type Profiles = BTreeMap<AgentName, AgentProfile>;
+
+async fn build_backends(
+    config: &Config,
+    folder: &DataFolder,
+    shims: &Shims,
+    store: &Store,
+) -> Result<(Backends, Profiles), AppError> {
+    let mut all = Backends::new();
+    let mut profiles = Profiles::new();
+    for (name, agent) in &config.agents {
+        let refused = |message: String| AppError::Agent { agent: name.to_string(), message };
+        let profile = agent.profile(name);
+        let backend = backends::build(name, agent, folder.path(), shims).map_err(refused)?;
+        store.upsert_agent(name.as_str(), profile.backend.as_str(), profile.default_model.as_deref()).await?;
+        all.insert(profile.name.clone(), backend);
+        profiles.insert(profile.name.clone(), profile);
+    }
+    Ok((all, profiles))
+}
+
+async fn heard(listener: &Listener) -> Result<(), AppError> {
+    let mut state = listener.state.clone();
+    let listening = state.wait_for(|state| *state == ListenerState::Listening);
+    match tokio::time::timeout(LISTEN_DEADLINE, listening).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(AppError::Deaf(match &*listener.state.borrow() {
+            ListenerState::Down(why) => why.clone(),
+            ListenerState::Connecting | ListenerState::Listening => {
+                "LISTEN hears nothing; when the URL points at a pooler, give the way past it with --database-direct-url".to_owned()
+            }
+        })),
+    }
+}
+
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+async fn feed_commits(mut committed: broadcast::Receiver<SessionId>, feed: Feed) {
+    loop {
+        match committed.recv().await {
+            Ok(session) => feed.wake(FeedWake::Session(session)),
+            Err(broadcast::error::RecvError::Lagged(_)) => feed.wake(FeedWake::Any),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn feed_hints(mut hints: broadcast::Receiver<Hint>, me: NodeId, feed: Feed) {
+    loop {
+        match hints.recv().await {
+            Ok(Hint::SessionEvents(node)) if node == me.0 => {}
+            Ok(Hint::SessionEvents(_) | Hint::Reconnected) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                feed.wake(FeedWake::Any)
+            }
+            Ok(Hint::TasksNew | Hint::TasksCancel | Hint::PermissionsAnswered) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn sweep(pool: AgentPool) {
+    let mut every = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        every.tick().await;
+        pool.sweep().await;
+    }
+}
+
+async fn upkeep(store: Store, node: NodeId) {
+    let mut every = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        every.tick().await;
+        if let Err(error) = store.make_partitions().await {
+            tracing::warn!(%error, "partitions were not made ahead; there are two weeks left at least");
+        }
+        if let Err(error) = store.node_seen(node.0).await {
+            tracing::debug!(%error, "the node's row was not touched");
+        }
+    }
+}
+
+async fn serve_http(socket: tokio::net::TcpListener, api: Api, closing: CancellationToken) {
+    let serving = axum::serve(socket, crate::http::router(api))
+        .with_graceful_shutdown(closing.clone().cancelled_owned());
+    let bounded = async {
+        closing.cancelled().await;
+        tokio::time::sleep(HTTP_GRACE).await;
+    };
+    tokio::select! {
+        served = serving => {
+            if let Err(error) = served {
+                tracing::error!(%error, "the API ended");
+            }
+        }
+        () = bounded => {}
+    }
+}

@@ -1,0 +1,178 @@
+//! What the API sees of this process: pool, worktrees, listener.
+
+use crate::backend::BackendState;
+use crate::domain::agent::AgentName;
+use crate::domain::ids::{NodeId, SessionId};
+use crate::domain::session::SessionKey;
+use crate::http::{CloseOutcome, LocalError, LocalNode};
+use crate::pool::AgentPool;
+use crate::process::resident_bytes;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+use crate::store::listener::{Listener, ListenerState};
+use crate::store::sessions::SessionDetail;
+use crate::wire::api::{BackendView, PoolView, SlotView};
+use crate::worktree::{ProjectSource, RemoveMode, Removed, Risk, WorktreeError, Worktrees};
+use async_trait::async_trait;
+use std::path::PathBuf;
+
+pub(super) struct NodeHandle {
+    id: NodeId,
+    pool: AgentPool,
+    worktrees: Worktrees,
+    store: Store,
+    listener: Listener,
+    shutdown: Shutdown,
+}
+
+impl NodeHandle {
+    pub(super) fn new(
+        id: NodeId,
+        pool: AgentPool,
+        worktrees: Worktrees,
+        store: Store,
+        listener: Listener,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { id, pool, worktrees, store, listener, shutdown }
+    }
+}
+
+#[async_trait]
+impl LocalNode for NodeHandle {
+    fn id(&self) -> NodeId {
+        self.id
+    }
+
+    fn pool(&self) -> PoolView {
+        let summary = self.pool.summary();
+        let slots = summary.slots.into_iter().map(|slot| SlotView {
+            session_id: slot.key.session.0,
+            agent: slot.key.agent.to_string(),
+            busy: slot.busy,
+            idle_secs: slot.idle_secs,
+            server_port: slot.handle.as_ref().and_then(|handle| handle.server_port),
+            agent_session_id: slot.handle.map(|handle| handle.agent_session_id),
+        });
+        PoolView {
+            size: summary.size,
+            busy: summary.busy,
+            idle: summary.idle,
+            evictions: summary.evictions,
+            slots: slots.collect(),
+            backends: self.backends(),
+        }
+    }
+
+    fn backends(&self) -> Vec<BackendView> {
+        let summary = self.pool.summary();
+        let view = |(agent, health): (AgentName, crate::backend::BackendHealth)| BackendView {
+            agent: agent.to_string(),
+            state: state_word(health.state).to_owned(),
+            detail: health.detail,
+            resident_bytes: health.pids.iter().map(|pid| resident_bytes(*pid)).sum(),
+            pids: health.pids,
+        };
+        summary.backends.into_iter().map(view).collect()
+    }
+
+    fn listener(&self) -> String {
+        match &*self.listener.state.borrow() {
+            ListenerState::Connecting => "connecting".to_owned(),
+            ListenerState::Listening => "listening".to_owned(),
+            ListenerState::Down(why) => why.clone(),
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.shutdown.is_asked()
+    }
+
+    async fn usable_repository(&self, path: &str) -> Result<PathBuf, String> {
+        let source = ProjectSource::Path(PathBuf::from(path));
+        self.worktrees.check_project(&source).await.map_err(|error| error.to_string())?;
+        std::fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))
+    }
+
+    async fn end_session(
+        &self,
+        session: &SessionDetail,
+        agents: &[String],
+        force: bool,
+    ) -> Result<CloseOutcome, LocalError> {
+        let id = SessionId(session.row.id);
+        for agent in agents.iter().filter_map(|agent| AgentName::new(agent.clone()).ok()) {
+            self.pool.close(&SessionKey { session: id, agent }).await;
+        }
+        if session.row.worktree.is_none() {
+            return Ok(CloseOutcome::NoWorktree);
+        }
+        let mode = if force { RemoveMode::Force } else { RemoveMode::IfClean };
+        let worktree = self.worktrees.ensure(&source_of(session), id).await.map_err(failed)?;
+        match self.worktrees.remove(&worktree, mode).await.map_err(failed)? {
+            Removed::NotThere => Ok(CloseOutcome::Removed),
+            Removed::Kept { risk } => Ok(CloseOutcome::Kept(words(&risk))),
+            Removed::Gone { checkpoint } => {
+                let saved =
+                    self.store.save_checkpoint(id.0, None, "final", &checkpoint.commit, self.id.0).await;
+                if let Err(error) = saved {
+                    tracing::warn!(session = %id, commit = checkpoint.commit, %error, "the last checkpoint has no row");
+                }
+                Ok(CloseOutcome::Removed)
+            }
+        }
+    }
+
+    async fn apply(
+        &self,
+        id: SessionId,
+        session: &SessionDetail,
+        branch: &str,
+        message: &str,
+    ) -> Result<(String, String, String), LocalError> {
+        let (Some(base), Some(to)) = (&session.base_commit, &session.last_checkpoint) else {
+            return Err(LocalError::Conflict(
+                "nothing has run in this session yet: there is nothing to apply".to_owned(),
+            ));
+        };
+        let applied = self.worktrees.apply(&source_of(session), id, base, to, branch, message).await;
+        let applied = applied.map_err(|error| match error {
+            WorktreeError::Conflict { .. }
+            | WorktreeError::BranchUnusable { .. }
+            | WorktreeError::NothingToApply
+            | WorktreeError::ProjectUnusable(_) => LocalError::Conflict(error.to_string()),
+            error => failed(error),
+        })?;
+        Ok((applied.branch, applied.commit, applied.onto))
+    }
+}
+
+fn source_of(session: &SessionDetail) -> ProjectSource {
+    match (&session.project_path, &session.project_url) {
+        (Some(path), _) => ProjectSource::Path(PathBuf::from(path)),
+        (None, url) => ProjectSource::Url(url.clone().unwrap_or_default()),
+    }
+}
+
+fn words(risk: &Risk) -> Vec<String> {
+    let mut words: Vec<String> =
+        risk.dirty.iter().map(|path| format!("not applied or committed: {path}")).collect();
+    if risk.unmerged_commits > 0 {
+        words.push(format!("{} commits that the project does not have", risk.unmerged_commits));
+    }
+    words
+}
+
+fn failed(error: WorktreeError) -> LocalError {
+    LocalError::Failed(error.to_string())
+}
+
+fn state_word(state: BackendState) -> &'static str {
+    match state {
+        BackendState::Cold => "cold",
+        BackendState::Starting => "starting",
+        BackendState::Up => "up",
+        BackendState::Down => "down",
+        BackendState::CircuitOpen => "circuit_open",
+    }
+}

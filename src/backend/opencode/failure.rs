@@ -1,0 +1,128 @@
+//! What an error of opencode means for the task. Pure and total: what nobody knows is the provider's.
+
+use super::wire::AgentError;
+use crate::backend::BackendError;
+use crate::domain::failure::FailureReason;
+use crate::domain::text;
+use serde_json::Value;
+
+/// Longest error text that is handed on, in bytes: some carry a whole response body or stack.
+const MESSAGE_BYTES_MAX: usize = 2000;
+
+/// The name under which opencode reports that somebody called abort.
+pub(super) fn is_abort(error: &AgentError) -> bool {
+    error.name == "MessageAbortedError"
+}
+
+/// The error of a turn, in our words and theirs.
+pub(super) fn of_turn(error: &AgentError) -> BackendError {
+    BackendError::Turn { reason: reason(error), message: message(error) }
+}
+
+/// Which reason an error is.
+pub(super) fn reason(error: &AgentError) -> FailureReason {
+    let words = format!("{} {}", error.name, message(error)).to_ascii_lowercase();
+    let status = error.data.get("statusCode").and_then(Value::as_u64);
+    match error.name.as_str() {
+        "ProviderAuthError" => return FailureReason::AuthRequired,
+        "ContextOverflowError" => return FailureReason::ContextOverflow,
+        "ProviderModelNotFoundError" => return FailureReason::ModelUnknown,
+        "ContentFilterError" => return FailureReason::Refused,
+        _ => {}
+    }
+    if overflows(&words) {
+        return FailureReason::ContextOverflow;
+    }
+    match status {
+        Some(401 | 403) => FailureReason::AuthRequired,
+        Some(429) => FailureReason::RateLimited,
+        Some(404) if words.contains("model") => FailureReason::ModelUnknown,
+        Some(408) => FailureReason::ProviderError,
+        Some(413) => FailureReason::ContextOverflow,
+        Some(400..=499) => FailureReason::BadRequest,
+        Some(_) => FailureReason::ProviderError,
+        None if words.contains("model not found") || words.contains("modelnotfound") => {
+            FailureReason::ModelUnknown
+        }
+        None if words.contains("rate limit") || words.contains("too many requests") => {
+            FailureReason::RateLimited
+        }
+        None => FailureReason::ProviderError,
+    }
+}
+
+/// The shapes in which providers say that a conversation is too long.
+fn overflows(words: &str) -> bool {
+    const SHAPES: [&str; 8] = [
+        "context_length_exceeded",
+        "context length",
+        "context window",
+        "prompt is too long",
+        "input is too long",
+        "maximum context",
+        "too many tokens",
+        "exceeds the maximum number of tokens",
+    ];
+    SHAPES.iter().any(|shape| words.contains(shape))
+}
+
+/// The text for people: opencode's message, its first line where it is a stack.
+pub(super) fn message(error: &AgentError) -> String {
+    let said = error.data.get("message").and_then(Value::as_str).unwrap_or_default();
+    let said = said.split("\n    at ").next().unwrap_or_default().trim();
+    let said = match (said.is_empty(), error.name.is_empty()) {
+        (false, _) => said,
+        (true, false) => &error.name,
+        (true, true) => "opencode reported an error without a message",
+    };
+    text::cut(text::clean(said.to_owned()), MESSAGE_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn error(name: &str, data: Value) -> AgentError {
+        AgentError { name: name.into(), data }
+    }
+
+    #[test]
+    fn every_shape_of_failure_has_its_reason() {
+        use FailureReason as R;
+        let table = [
+            (error("APIError", json!({"message": "no", "statusCode": 401})), R::AuthRequired),
+            (error("APIError", json!({"message": "no", "statusCode": 403})), R::AuthRequired),
+            (error("ProviderAuthError", json!({"message": "login"})), R::AuthRequired),
+            (error("APIError", json!({"message": "slow", "statusCode": 429})), R::RateLimited),
+            (error("APIError", json!({"message": "bad", "statusCode": 400})), R::BadRequest),
+            (
+                error(
+                    "APIError",
+                    json!({"message": "This model's maximum context length is 8192", "statusCode": 400}),
+                ),
+                R::ContextOverflow,
+            ),
+            (error("ContextOverflowError", json!({"message": "x"})), R::ContextOverflow),
+            (error("APIError", json!({"message": "oops", "statusCode": 503})), R::ProviderError),
+            (error("APIError", json!({"message": "Cannot connect to API"})), R::ProviderError),
+            (
+                error("UnknownError", json!({"message": "Model not found: a/b. Did you mean: c?"})),
+                R::ModelUnknown,
+            ),
+            (error("MessageOutputLengthError", json!({})), R::ProviderError),
+            (error("ContentFilterError", json!({"message": "no"})), R::Refused),
+            (error("", Value::Null), R::ProviderError),
+        ];
+        for (error, expected) in table {
+            assert_eq!(reason(&error), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_stack_is_cut_to_its_first_line() {
+        let error = error("UnknownError", json!({"message": "Boom\n    at f (/x.js:1)"}));
+        assert_eq!(message(&error), "Boom");
+        assert_eq!(message(&AgentError::default()), "opencode reported an error without a message");
+    }
+}

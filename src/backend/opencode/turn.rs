@@ -1,0 +1,562 @@
+//! One turn from its prompt to its end, in a straight line. Correlates by our message; an idle session is only a
+//! reason to look. Knows no keys and no rows.
+
+use super::client::{CallError, Choices};
+use super::failure;
+use super::ids;
+use super::server::Server;
+use super::stream::Inbox;
+use super::translate::{Asked, Standing, TurnView, failure_of};
+use super::wire::Event;
+use crate::backend::{BackendError, Prompt, TurnIo};
+use crate::domain::failure::FailureReason;
+use crate::domain::permission::{PermissionAnswer, PermissionDecision};
+use crate::domain::turn::{StopForce, TurnEnd, TurnEvent};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Handle;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The stream tells everything; the server is asked this often in case it did not.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// The end of an answer and the idle session after it are told within milliseconds of each other.
+const LOOK_AFTER_END: Duration = Duration::from_millis(500);
+/// Between two looks at a session that is idle although nothing has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long a session may be idle before a turn that has an error, or is being stopped, counts as over.
+/// Straight after a prompt the session may still be called idle.
+const IDLE_WITH_REASON: Duration = Duration::from_secs(1);
+/// The same where nothing explains it.
+const IDLE_WITHOUT_REASON: Duration = Duration::from_secs(10);
+/// Between two aborts: one that comes before the run has begun stops nothing.
+const ABORT_EVERY: Duration = Duration::from_secs(1);
+/// How long the end is awaited after a stop was asked, by its force.
+const STOP_ASK: Duration = Duration::from_secs(10);
+const STOP_TERMINATE: Duration = Duration::from_secs(3);
+const STOP_KILL: Duration = Duration::from_secs(1);
+/// How often a call whose answer was lost is made again.
+const TRIES: u32 = 3;
+const TRY_PAUSE: Duration = Duration::from_millis(300);
+/// Looks that may fail in a row before the turn is given up.
+const FAILED_LOOKS_MAX: u32 = 5;
+
+/// Told to the model where a refusal came without words; without any, opencode ends the turn.
+const DENIED: &str = "this was not permitted; go on without it";
+/// Told to the model where its question was merely let through.
+const UNDECIDED: &str = "nobody is there to answer: decide yourself";
+
+/// A conversation on a server.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub server: Arc<Server>,
+    pub directory: String,
+    pub session: String,
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Runs one turn. `notices` go out first.
+///
+/// # Cancel safety
+/// Dropping the future stops the turn in the background; the conversation is free for the next turn after that.
+pub(super) async fn run(
+    place: Place,
+    prompt: &Prompt,
+    choices: &Choices,
+    notices: Vec<String>,
+    io: TurnIo,
+) -> Result<TurnEnd, BackendError> {
+    let lane = place.server.lane(&place.session).await?;
+    if io.stop.borrow().is_some() {
+        return Ok(TurnEnd::Cancelled);
+    }
+    // From here on a turn may run, so from here on dropping must stop it.
+    let mut abandoned = Abandoned::new(place.clone(), lane);
+    settle(&place, STOP_ASK).await?;
+    let ids = ids::prompt_ids(prompt.turn, &place.session, now_ms());
+    let mut turn = Turn::begin(place, io, &ids.message).await?;
+    for notice in notices {
+        turn.emit(vec![TurnEvent::Notice(notice)]).await;
+    }
+    let ended = match turn.send(&ids, &prompt.text, choices).await {
+        Ok(()) => turn.follow().await,
+        Err(error) => Err(error),
+    };
+    if let Some(aborting) = turn.aborting.take() {
+        aborting.finish().await;
+    }
+    // What was not seen to end may still run.
+    let end = ended?;
+    abandoned.over();
+    end
+}
+
+/// Waits until the conversation is idle, stopping what may still run in it.
+///
+/// # Errors
+/// [`BackendError::Lost`] when it does not become idle in time.
+pub(super) async fn settle(place: &Place, bound: Duration) -> Result<(), BackendError> {
+    let deadline = Instant::now() + bound;
+    loop {
+        let statuses = place.server.unless_lost(place.server.client.statuses(&place.directory)).await??;
+        if statuses.get(&place.session).is_none_or(|status| status.kind == "idle") {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let session = &place.session;
+            return Err(BackendError::Lost(format!(
+                "{session} is still busy {} s after an abort",
+                bound.as_secs()
+            )));
+        }
+        place.server.unless_lost(place.server.client.abort(&place.directory, &place.session)).await?.ok();
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// A turn that nobody waits for any more is stopped in the background, in a task that the server's owner awaits.
+struct Abandoned {
+    left: Option<(Place, OwnedMutexGuard<()>)>,
+    runtime: Handle,
+}
+
+impl Abandoned {
+    fn new(place: Place, lane: OwnedMutexGuard<()>) -> Self {
+        Self { left: Some((place, lane)), runtime: Handle::current() }
+    }
+
+    fn over(&mut self) {
+        self.left = None;
+    }
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        let Some((place, lane)) = self.left.take() else { return };
+        if place.server.is_lost() {
+            return;
+        }
+        let tracker = place.server.tracker.clone();
+        tracker.spawn_on(
+            async move {
+                // A prompt may be on its way: it is aborted again until the session has been idle for a while.
+                let quiet = async {
+                    place.server.client.abort(&place.directory, &place.session).await.ok();
+                    tokio::time::sleep(ABORT_EVERY).await;
+                    settle(&place, STOP_ASK).await
+                };
+                let stopped = tokio::select! {
+                    stopped = quiet => stopped,
+                    reason = place.server.lost() => Err(BackendError::Lost(reason)),
+                };
+                if let Err(error) = stopped {
+                    tracing::debug!(session = %place.session, %error, "an abandoned turn was not seen to stop");
+                }
+                drop(lane);
+            },
+            &self.runtime,
+        );
+    }
+}
+
+/// Aborts again and again until the turn is over.
+struct Aborting {
+    task: AbortOnDropHandle<()>,
+    over: CancellationToken,
+    deadline: Instant,
+}
+
+impl Aborting {
+    fn start(place: Place, deadline: Instant) -> Self {
+        let over = CancellationToken::new();
+        let until = over.clone();
+        let tracker = place.server.tracker.clone();
+        let task = tracker.spawn(async move {
+            while !until.is_cancelled() && !place.server.is_lost() && Instant::now() < deadline + ABORT_EVERY
+            {
+                if let Err(error) = place.server.client.abort(&place.directory, &place.session).await {
+                    tracing::debug!(session = %place.session, %error, "an abort was not taken");
+                }
+                tokio::select! {
+                    () = until.cancelled() => {}
+                    () = tokio::time::sleep(ABORT_EVERY) => {}
+                }
+            }
+        });
+        Self { task: AbortOnDropHandle::new(task), over, deadline }
+    }
+
+    /// Returns when no abort is on its way, so that none can hit the next turn.
+    async fn finish(self) {
+        self.over.cancel();
+        tokio::time::timeout(STOP_TERMINATE, self.task).await.ok();
+    }
+}
+
+/// A turn's own end.
+type Ended = Result<TurnEnd, BackendError>;
+
+struct Turn {
+    place: Place,
+    io: TurnIo,
+    view: TurnView,
+    inbox: Inbox,
+    look_at: Instant,
+    /// What the next look must read: after a gap, everything.
+    owed: Depth,
+    idle_since: Option<Instant>,
+    failed_looks: u32,
+    aborting: Option<Aborting>,
+    /// False once the channel is closed: it would be ready for ever.
+    hears_stops: bool,
+    hears_answers: bool,
+}
+
+/// What woke the turn.
+enum Wake {
+    Heard(Option<Event>),
+    Stop,
+    Answer(Option<PermissionAnswer>),
+    Look,
+}
+
+impl Turn {
+    async fn begin(place: Place, io: TurnIo, prompt_id: &str) -> Result<Self, BackendError> {
+        let view = TurnView::new(&place.session, prompt_id);
+        let inbox = subscribe(&place, &view).await?;
+        Ok(Self {
+            place,
+            io,
+            view,
+            inbox,
+            look_at: Instant::now() + LOOK_EVERY,
+            owed: Depth::Answers,
+            idle_since: None,
+            failed_looks: 0,
+            aborting: None,
+            hears_stops: true,
+            hears_answers: true,
+        })
+    }
+
+    /// Hands the prompt over, again with the same ids when the answer was lost.
+    async fn send(
+        &mut self,
+        ids: &ids::PromptIds,
+        text: &str,
+        choices: &Choices,
+    ) -> Result<(), BackendError> {
+        let Place { server, directory, session } = self.place.clone();
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let call = server.client.prompt(&directory, &session, ids, text, choices);
+            match server.unless_lost(call).await? {
+                Ok(()) => return Ok(()),
+                Err(CallError::Unanswered { .. }) if tried < TRIES => tokio::time::sleep(TRY_PAUSE).await,
+                Err(error) if error.is_not_found() => {
+                    return Err(BackendError::Lost(format!(
+                        "opencode no longer has the conversation: {error}"
+                    )));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Goes with the turn to its end, good or bad. An error in place of an end: it was lost from sight.
+    async fn follow(&mut self) -> Result<Ended, BackendError> {
+        loop {
+            let stop_by = self.aborting.as_ref().map(|aborting| aborting.deadline);
+            if stop_by.is_some_and(|deadline| Instant::now() >= deadline) {
+                return self.last_look().await;
+            }
+            let look_at = stop_by.map_or(self.look_at, |deadline| self.look_at.min(deadline));
+            let wake = tokio::select! {
+                biased;
+                reason = self.place.server.lost() => return Err(BackendError::Lost(reason)),
+                changed = self.io.stop.changed(), if self.hears_stops => {
+                    self.hears_stops = changed.is_ok();
+                    Wake::Stop
+                }
+                answer = self.io.answers.recv(), if self.hears_answers => Wake::Answer(answer),
+                event = self.inbox.next() => Wake::Heard(event),
+                () = tokio::time::sleep_until(look_at) => Wake::Look,
+            };
+            match wake {
+                Wake::Stop => self.stop(),
+                Wake::Answer(None) => self.hears_answers = false,
+                Wake::Answer(Some(answer)) => self.answer(answer).await?,
+                Wake::Heard(Some(event)) => {
+                    if self.heard(&event).await {
+                        return Ok(end(&self.view, self.aborting.is_some()));
+                    }
+                }
+                Wake::Heard(None) => {
+                    self.view.mark_gap();
+                    self.owed = Depth::Everything;
+                    self.inbox = subscribe(&self.place, &self.view).await?;
+                    self.look_at = Instant::now();
+                }
+                Wake::Look if Instant::now() < self.look_at => {}
+                Wake::Look => {
+                    if let Some(end) = self.look().await? {
+                        return Ok(end);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes an event. True when it shows the end: the answer is whole and the session idle after it.
+    async fn heard(&mut self, event: &Event) -> bool {
+        let news = self.view.apply(event);
+        self.emit(news).await;
+        let ours = event.session() == Some(self.place.session.as_str());
+        let idle = match event {
+            Event::Idle { .. } => ours,
+            Event::Status { status, .. } => ours && status.kind == "idle",
+            _ => false,
+        };
+        match self.view.standing() {
+            Standing::Finished { .. } | Standing::Failed(_) if idle => return true,
+            Standing::Finished { .. } | Standing::Failed(_) => self.look_within(LOOK_AFTER_END),
+            Standing::NotBegun | Standing::Underway | Standing::Paused { .. } => {
+                if idle || matches!(event, Event::Error { .. }) && ours {
+                    self.look_within(Duration::ZERO);
+                }
+            }
+        }
+        false
+    }
+
+    fn look_within(&mut self, wait: Duration) {
+        self.look_at = self.look_at.min(Instant::now() + wait);
+    }
+
+    /// Reads what the server knows. An error of the call is no error of the turn before it has repeated itself.
+    async fn look(&mut self) -> Result<Option<Ended>, BackendError> {
+        self.look_at = Instant::now() + LOOK_EVERY;
+        let server = Arc::clone(&self.place.server);
+        let found = server.unless_lost(read(&self.place, &mut self.view, self.owed)).await?;
+        let (idle, news) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.failed_looks += 1;
+                if self.failed_looks >= FAILED_LOOKS_MAX {
+                    return Err(error.into());
+                }
+                tracing::debug!(session = %self.place.session, %error, "a look at the turn failed");
+                self.look_within(LOOK_AGAIN);
+                return Ok(None);
+            }
+        };
+        self.failed_looks = 0;
+        self.owed = Depth::Answers;
+        self.emit(news).await;
+        if !idle {
+            self.idle_since = None;
+            return Ok(None);
+        }
+        let idle_for = self.idle_since.get_or_insert_with(Instant::now).elapsed();
+        let stopping = self.aborting.is_some();
+        let patience = match self.view.standing() {
+            Standing::Finished { .. } | Standing::Failed(_) | Standing::Paused { .. } => Duration::ZERO,
+            Standing::NotBegun | Standing::Underway if stopping || failure_of(&self.view).is_some() => {
+                IDLE_WITH_REASON
+            }
+            Standing::NotBegun | Standing::Underway => IDLE_WITHOUT_REASON,
+        };
+        if idle_for >= patience {
+            return Ok(Some(end(&self.view, stopping)));
+        }
+        self.look_within(LOOK_AGAIN);
+        Ok(None)
+    }
+
+    /// The bound of a stop has passed.
+    async fn last_look(&mut self) -> Result<Ended, BackendError> {
+        match self.look().await? {
+            Some(end) => Ok(end),
+            None => {
+                Err(BackendError::Lost(format!("{} did not stop when it was aborted", self.place.session)))
+            }
+        }
+    }
+
+    /// A stop was asked, or whoever could ask is gone. Force only shortens the wait: the server is everybody's.
+    fn stop(&mut self) {
+        let force = self.io.stop.borrow_and_update().map(|stop| stop.force);
+        if force.is_none() && self.hears_stops {
+            return;
+        }
+        let wait = match force {
+            None | Some(StopForce::Ask) => STOP_ASK,
+            Some(StopForce::Terminate) => STOP_TERMINATE,
+            Some(StopForce::Kill) => STOP_KILL,
+        };
+        let deadline = Instant::now() + wait;
+        match &mut self.aborting {
+            Some(aborting) => aborting.deadline = aborting.deadline.min(deadline),
+            None => self.aborting = Some(Aborting::start(self.place.clone(), deadline)),
+        }
+    }
+
+    /// Hands events on; while the store is slow, stops are still heard.
+    async fn emit(&mut self, news: Vec<TurnEvent>) {
+        let events = self.io.events.clone();
+        for event in news {
+            loop {
+                tokio::select! {
+                    permit = events.reserve() => {
+                        match permit {
+                            Ok(permit) => permit.send(event),
+                            // Nobody listens: as good as a stop.
+                            Err(_) => {
+                                self.hears_stops = false;
+                                self.stop();
+                            }
+                        }
+                        break;
+                    }
+                    changed = self.io.stop.changed(), if self.hears_stops => {
+                        self.hears_stops = changed.is_ok();
+                        self.stop();
+                    }
+                    // Events are lost only where the turn is, too.
+                    _ = self.place.server.lost() => return,
+                }
+            }
+        }
+    }
+
+    /// Takes an answer to opencode. One to a request that is no longer open is of no use to anybody.
+    async fn answer(&mut self, answer: PermissionAnswer) -> Result<(), BackendError> {
+        let request = &answer.agent_request_id;
+        let Some(asked) = self.view.asked(request) else { return Ok(()) };
+        let (path, body) = reply(request, asked, answer.decision);
+        let Place { server, directory, .. } = self.place.clone();
+        for tried in 1..=TRIES {
+            match server.unless_lost(server.client.answer(&directory, &path, &body)).await? {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(_) if tried < TRIES => tokio::time::sleep(TRY_PAUSE).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How much is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Status, and the messages if the session is idle.
+    Answers,
+    /// Messages, subagents and open requests too: something was missed.
+    Everything,
+}
+
+async fn subscribe(place: &Place, view: &TurnView) -> Result<Inbox, BackendError> {
+    let mut sessions = vec![place.session.clone()];
+    sessions.extend(view.children().map(str::to_owned));
+    tokio::select! {
+        biased;
+        reason = place.server.lost() => Err(BackendError::Lost(reason)),
+        inbox = place.server.routes.subscribe(&sessions) => Ok(inbox),
+    }
+}
+
+/// Brings the view up to what the server knows. Says whether the session is idle, and what is new.
+async fn read(place: &Place, view: &mut TurnView, depth: Depth) -> Result<(bool, Vec<TurnEvent>), CallError> {
+    let Place { server, directory, session } = place;
+    let client = &server.client;
+    let mut news = Vec::new();
+    let status = client.statuses(directory).await?.remove(session);
+    let idle = status.as_ref().is_none_or(|status| status.kind == "idle");
+    news.extend(status.iter().flat_map(|status| view.status(status)));
+    if depth == Depth::Everything {
+        let mut parents = vec![session.clone()];
+        while let Some(parent) = parents.pop() {
+            for child in client.children(directory, &parent).await? {
+                view.adopt(&child.id, Some(&parent));
+                news.extend(view.apply_child_history(&client.messages(directory, &child.id).await?));
+                parents.push(child.id);
+            }
+        }
+        for asked in client.permissions(directory).await? {
+            news.extend(view.apply(&Event::Permission(asked)));
+        }
+        for asked in client.questions(directory).await? {
+            news.extend(view.apply(&Event::Question(asked)));
+        }
+    }
+    if idle || depth == Depth::Everything {
+        news.extend(view.apply_history(&client.messages(directory, session).await?));
+    }
+    Ok((idle, news))
+}
+
+/// The end of a turn whose session is idle.
+fn end(view: &TurnView, stop_was_asked: bool) -> Ended {
+    let failed = |reason, message: &str| BackendError::Turn { reason, message: message.to_owned() };
+    match view.standing() {
+        Standing::Failed(error) if failure::is_abort(&error) && stop_was_asked => Ok(TurnEnd::Cancelled),
+        Standing::Failed(error) if failure::is_abort(&error) => {
+            Err(failed(FailureReason::AgentCrashed, "somebody else aborted the turn in opencode"))
+        }
+        Standing::Failed(error) if failure::reason(&error) == FailureReason::Refused => Ok(TurnEnd::Refused),
+        Standing::Failed(error) => Err(failure::of_turn(&error)),
+        Standing::Finished { finish } if finish == "content-filter" => Ok(TurnEnd::Refused),
+        Standing::Finished { .. } | Standing::Paused { .. } if view.is_empty() => {
+            Err(failed(FailureReason::EmptyTurn, "opencode ended the turn without text, tool call or usage"))
+        }
+        Standing::Finished { finish } | Standing::Paused { finish } => {
+            Ok(TurnEnd::Completed { stop_reason: finish, usage: view.usage() })
+        }
+        Standing::NotBegun | Standing::Underway if stop_was_asked => Ok(TurnEnd::Cancelled),
+        Standing::NotBegun | Standing::Underway => match failure_of(view) {
+            Some(error) => Err(failure::of_turn(error)),
+            None if view.is_empty() => {
+                Err(failed(FailureReason::EmptyTurn, "opencode took the prompt and did not run it"))
+            }
+            None => Err(failed(FailureReason::AgentCrashed, "opencode stopped in the middle of its answer")),
+        },
+    }
+}
+
+/// The call that carries a decision: path and body.
+fn reply(request: &str, asked: &Asked, decision: PermissionDecision) -> (String, Value) {
+    use PermissionDecision as D;
+    let permission = |body| (format!("permission/{request}/reply"), body);
+    let question = |answers: Value| (format!("question/{request}/reply"), json!({ "answers": answers }));
+    match (asked, decision) {
+        (Asked::Permission, D::AllowOnce) => permission(json!({ "reply": "once" })),
+        (Asked::Permission, D::AllowAlways) => permission(json!({ "reply": "always" })),
+        (Asked::Permission, D::Deny { message }) => {
+            permission(json!({ "reply": "reject", "message": message.unwrap_or_else(|| DENIED.to_owned()) }))
+        }
+        // Words are no permission; they are told to the model.
+        (Asked::Permission, D::Answers(answers)) => {
+            permission(json!({ "reply": "reject", "message": answers.concat().join("; ") }))
+        }
+        (Asked::Question { .. }, D::Answers(answers)) => question(json!(answers)),
+        (Asked::Question { count }, D::AllowOnce | D::AllowAlways) => {
+            question(json!(vec![[UNDECIDED]; *count]))
+        }
+        (Asked::Question { count }, D::Deny { message: Some(message) }) => {
+            question(json!(vec![[message]; *count]))
+        }
+        (Asked::Question { .. }, D::Deny { message: None }) => {
+            (format!("question/{request}/reject"), json!({}))
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! Plays scenarios from a file.

@@ -1,0 +1,260 @@
+//! One `[agents.<name>]` table: how an agent is run and what it may do. Knows nothing of how a backend does it.
+
+use super::ConfigError;
+use super::opencode::{find_opencode, real_program};
+use crate::domain::agent::{AgentName, AgentProfile, BackendKind, PermissionDefault, PermissionPolicy};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// How one agent is run.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentConfig {
+    /// How it is reached.
+    #[serde(deserialize_with = "backend_of_word", serialize_with = "word_of_backend")]
+    pub backend: BackendKind,
+    /// Its program: a path, or a name on `PATH`. None: it is looked for, see [`AgentConfig::program`].
+    pub command: Option<PathBuf>,
+    /// Variables that it gets besides the allow-listed ones. Values are secrets.
+    pub env: BTreeMap<String, String>,
+    /// A file of `NAME=value` lines with more of them; `env` wins.
+    pub env_file: Option<PathBuf>,
+    /// Whose home folder it sees.
+    pub home: Home,
+    /// Used when the task names no model.
+    pub model: Option<String>,
+    /// What happens when it asks for permission.
+    pub permission: PermissionConfig,
+    /// Seconds without any event after which a turn counts as stalled.
+    pub stall_secs: u64,
+    /// Seconds that one turn may last altogether.
+    pub turn_secs: u64,
+    /// `scripted` only: a folder of scenarios; none means the built-in ones.
+    pub scenarios: Option<PathBuf>,
+    /// `scripted` only: a folder in which conversations outlive a restart; none means in memory.
+    pub state: Option<PathBuf>,
+}
+
+/// Whose home folder an agent sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Home {
+    /// Ours, so that the user's logins and settings hold.
+    #[default]
+    Inherit,
+    /// One of its own in the data folder.
+    Isolated,
+}
+
+/// The `permission` table of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PermissionConfig {
+    /// What happens when it asks.
+    pub policy: PermissionWord,
+    /// `ask` only: seconds that a person has.
+    pub deadline_secs: u32,
+    /// `ask` only: what an unanswered request becomes.
+    pub default: PermissionFallback,
+}
+
+/// What happens when an agent asks for permission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PermissionWord {
+    /// Everything asked is allowed: a queue runs unattended, and the work stays in a worktree until somebody applies it.
+    #[default]
+    Allow,
+    /// Everything asked is refused.
+    Deny,
+    /// A person is asked.
+    Ask,
+}
+
+/// What an unanswered request becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PermissionFallback {
+    /// Allowed.
+    Allow,
+    /// Refused.
+    #[default]
+    Deny,
+}
+
+impl Default for PermissionConfig {
+    fn default() -> Self {
+        Self {
+            policy: PermissionWord::default(),
+            deadline_secs: 3600,
+            default: PermissionFallback::default(),
+        }
+    }
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            backend: BackendKind::OpencodeServer,
+            command: None,
+            env: BTreeMap::new(),
+            env_file: None,
+            home: Home::default(),
+            model: None,
+            permission: PermissionConfig::default(),
+            stall_secs: 900,
+            turn_secs: 21_600,
+            scenarios: None,
+            state: None,
+        }
+    }
+}
+
+impl AgentConfig {
+    /// What the engine needs to know of the agent.
+    pub fn profile(&self, name: &AgentName) -> AgentProfile {
+        AgentProfile {
+            name: name.clone(),
+            backend: self.backend,
+            default_model: self.model.clone(),
+            permission: self.permission.policy(),
+            stall_secs: self.stall_secs,
+            turn_secs: self.turn_secs,
+            config_hash: self.config_hash(),
+        }
+    }
+
+    /// The program to run, when there is one: the configured command, else opencode as [`find_opencode`] finds it. A
+    /// launcher script is resolved to the program behind it. A scripted agent has none.
+    pub fn program(&self, data_dir: &Path) -> Option<PathBuf> {
+        match (self.backend, &self.command) {
+            (BackendKind::Scripted, _) => None,
+            (BackendKind::OpencodeServer | BackendKind::AcpWarm, Some(command)) => real_program(command),
+            (BackendKind::OpencodeServer, None) => find_opencode(data_dir),
+            (BackendKind::AcpWarm, None) => None,
+        }
+    }
+
+    /// The variables of `env_file` and `env` together.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else than `NAME=value` lines.
+    pub fn variables(&self) -> Result<BTreeMap<String, String>, ConfigError> {
+        let mut variables = match &self.env_file {
+            None => BTreeMap::new(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
+                parse_env_file(&text).map_err(|line| ConfigError::Invalid {
+                    key: "env_file".to_owned(),
+                    origin: format!("line {line} of {path:?}"),
+                    problem: "expected NAME=value".to_owned(),
+                })?
+            }
+        };
+        variables.extend(self.env.clone());
+        Ok(variables)
+    }
+
+    /// SHA-256 in hex over what a conversation depends on: kind, model, and whose home keeps it. Not the program (an
+    /// upgrade goes on with old conversations), not the variables (keys are rotated), never a port.
+    fn config_hash(&self) -> String {
+        let depends_on = serde_json::json!([self.backend.as_str(), self.model, self.home, self.scenarios]);
+        Sha256::digest(depends_on.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl PermissionConfig {
+    fn policy(&self) -> PermissionPolicy {
+        match self.policy {
+            PermissionWord::Allow => PermissionPolicy::Allow,
+            PermissionWord::Deny => PermissionPolicy::Deny,
+            PermissionWord::Ask => PermissionPolicy::Ask {
+                deadline_secs: self.deadline_secs,
+                fallback: match self.default {
+                    PermissionFallback::Allow => PermissionDefault::Allow,
+                    PermissionFallback::Deny => PermissionDefault::Deny,
+                },
+            },
+        }
+    }
+}
+
+/// `NAME=value` lines; empty ones, `#` comments, `export ` and one pair of quotes around a value are understood.
+/// Fails with the number of the first line that is none.
+fn parse_env_file(text: &str) -> Result<BTreeMap<String, String>, usize> {
+    let mut variables = BTreeMap::new();
+    for (n, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (name, value) = line.split_once('=').ok_or(n + 1)?;
+        let name = name.trim();
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(n + 1);
+        }
+        variables.insert(name.to_owned(), unquoted(value.trim()).to_owned());
+    }
+    Ok(variables)
+}
+
+fn unquoted(value: &str) -> &str {
+    ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(value)
+}
+
+fn backend_of_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BackendKind, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    match BackendKind::parse(&word) {
+        Some(BackendKind::AcpWarm) => {
+            Err(de::Error::custom("acp_warm comes with a later version: use opencode_server"))
+        }
+        Some(kind @ (BackendKind::OpencodeServer | BackendKind::Scripted)) => Ok(kind),
+        None => Err(de::Error::custom(format!(
+            "there is no backend {word:?}: use opencode_server (or scripted, for tests)"
+        ))),
+    }
+}
+
+// By reference because serde's `serialize_with` calls it so.
+fn word_of_backend<S: Serializer>(kind: &BackendKind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversation_outlives_new_keys_and_programs_but_not_another_model() {
+        let name = AgentName::new("a").unwrap();
+        let hash = |config: &AgentConfig| config.profile(&name).config_hash;
+        let plain = AgentConfig::default();
+        let mut rotated = plain.clone();
+        rotated.env.insert("KEY".into(), "new".into());
+        rotated.command = Some("/opt/opencode".into());
+        assert_eq!(hash(&plain), hash(&rotated));
+        assert_eq!(hash(&plain).len(), 64);
+        assert_ne!(hash(&plain), hash(&AgentConfig { model: Some("p/m".into()), ..plain.clone() }));
+    }
+
+    #[test]
+    fn an_env_file_is_read_as_people_write_it() {
+        let text = "# keys\n\nexport A=1\nB = \"two words\"\nC='x=y'\nD=\n";
+        let read = parse_env_file(text).unwrap();
+        let wanted = [("A", "1"), ("B", "two words"), ("C", "x=y"), ("D", "")];
+        assert_eq!(read.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>(), wanted);
+        assert_eq!(parse_env_file("A=1\nnonsense\n"), Err(2));
+    }
+
+    #[test]
+    fn only_ask_has_a_deadline() {
+        let ask = PermissionConfig { policy: PermissionWord::Ask, ..PermissionConfig::default() };
+        let fallback = PermissionDefault::Deny;
+        assert_eq!(ask.policy(), PermissionPolicy::Ask { deadline_secs: 3600, fallback });
+        assert_eq!(PermissionConfig::default().policy(), PermissionPolicy::Allow);
+    }
+}

@@ -1,0 +1,354 @@
+//! Puts the layers on top of each other and says of every mistake which layer it is in. Decides no default of a table.
+
+use super::opencode::find_opencode;
+use super::{AgentConfig, Config, ConfigError, HANDS_MAX, Loaded, LogFormat, PoolConfig, data_dir_default};
+use crate::domain::agent::AgentName;
+use figment::error::{Actual, Kind};
+use figment::providers::{Env, Format, Serialized, Toml};
+use figment::value::{Dict, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use tracing_subscriber::EnvFilter;
+
+/// Before every variable of ours.
+const PREFIX: &str = "AGENTPOOL_";
+
+/// Variables with our prefix that are no configuration keys.
+const OTHER_VARIABLES: [&str; 6] = ["config", "token", "token_file", "url", "pg_bin", "mark"];
+
+/// Where configuration and data are looked for.
+#[derive(clap::Args, Clone, Debug, Default, Serialize)]
+pub struct ConfigPlace {
+    /// Read this file [default: $AGENTPOOL_CONFIG, ./agentpool.toml, then agentpool.toml in the data folder]
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Keep everything in this folder [default: /var/lib/agentpool for root, else ~/.local/share/agentpool]
+    #[arg(long, value_name = "DIR", help_heading = "Configuration")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// The flags that overrule variables and file.
+#[derive(clap::Args, Clone, Debug, Default, Serialize)]
+pub struct ConfigArgs {
+    /// Where things are.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub place: ConfigPlace,
+    /// Serve the API on this loopback address [default: 127.0.0.1:7717]
+    #[arg(long, value_name = "ADDR:PORT", help_heading = "Configuration")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// Use this Postgres [default: $DATABASE_URL, else a private one in the data folder]
+    #[arg(long, value_name = "URL", help_heading = "Configuration")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_url: Option<String>,
+    /// The way to the same Postgres around a connection pooler
+    #[arg(long, value_name = "URL", help_heading = "Configuration")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_direct_url: Option<String>,
+    /// Turns at once [default: 8 or twice the cores, whichever is less]
+    #[arg(long, value_name = "N", help_heading = "Configuration")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hands: Option<u16>,
+    /// What to log, as in RUST_LOG [default: info]
+    #[arg(long, value_name = "FILTER", help_heading = "Configuration")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// How to write the log [default: text]
+    #[arg(long, value_name = "FORMAT", help_heading = "Configuration")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// The keys as a source may have them: none has to.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Keys {
+    data_dir: Option<PathBuf>,
+    listen: Option<String>,
+    database_url: Option<String>,
+    database_direct_url: Option<String>,
+    hands: Option<u16>,
+    poll_secs: Option<f64>,
+    drain_timeout_secs: Option<u64>,
+    pool: PoolConfig,
+    log: Option<String>,
+    log_format: LogFormat,
+    agents: Option<BTreeMap<String, AgentConfig>>,
+}
+
+/// A layer with a name that people know.
+struct Named<P>(&'static str, P);
+
+const FLAGS: &str = "flags";
+
+/// Variables without our prefix that many programs share, and the keys that they set.
+const SHARED_VARIABLES: [(&str, &str); 2] = [("DATABASE_URL", "database_url"), ("RUST_LOG", "log")];
+
+impl<P: Provider> Provider for Named<P> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.0)
+    }
+
+    fn data(&self) -> Result<figment::value::Map<Profile, Dict>, figment::Error> {
+        self.1.data()
+    }
+}
+
+pub(super) fn load(args: &ConfigArgs) -> Result<Loaded, ConfigError> {
+    let file = find_file(&args.place)?;
+    let mut figment = Figment::new();
+    if let Some(path) = &file {
+        check_syntax(path)?;
+        figment = figment.merge(Toml::file_exact(path));
+    }
+    for (variable, key) in SHARED_VARIABLES {
+        let value = Env::raw().only(&[variable]).map(move |_| key.into());
+        figment = figment.merge(Named(variable, value));
+    }
+    let figment = figment
+        .merge(Env::prefixed(PREFIX).ignore(&OTHER_VARIABLES).split("__"))
+        .merge(Named(FLAGS, Serialized::defaults(args)));
+    let keys = figment.extract_lossy::<Keys>().map_err(|error| explain(&error, &figment))?;
+    let relative_to = file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+    let config = resolve(keys, &figment, &relative_to)?;
+    Ok(Loaded { config, origins: origins(&figment), file })
+}
+
+/// A file that was named must be there; the others may.
+fn find_file(place: &ConfigPlace) -> Result<Option<PathBuf>, ConfigError> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(named) = place.config.clone().or_else(|| variable("AGENTPOOL_CONFIG")) {
+        return absolute(&named).map(Some);
+    }
+    let here = absolute(Path::new("agentpool.toml"))?;
+    if here.is_file() {
+        return Ok(Some(here));
+    }
+    let data_dir = place.data_dir.clone().or_else(|| variable("AGENTPOOL_DATA_DIR"));
+    let data_dir = data_dir.map_or_else(data_dir_default, |dir| absolute(&dir))?;
+    Ok(Some(data_dir.join("agentpool.toml")).filter(|file| file.is_file()))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
+}
+
+/// The parser quotes the line that it stumbles over, which may hold a key: only place and reason are kept.
+fn check_syntax(path: &Path) -> Result<(), ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let Err(error) = Toml::from_str::<Dict>(&text) else { return Ok(()) };
+    let place = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+    let place = place.map(|line| format!("line {line}: ")).unwrap_or_default();
+    Err(ConfigError::Syntax { path: path.to_owned(), problem: format!("{place}{}", error.message()) })
+}
+
+/// Fills in defaults and checks what types cannot.
+fn resolve(keys: Keys, figment: &Figment, relative_to: &Path) -> Result<Config, ConfigError> {
+    let refuse = |key: &str, problem: String| {
+        Err(ConfigError::Invalid { key: key.to_owned(), origin: origin_of(figment, key), problem })
+    };
+    let data_dir = match keys.data_dir {
+        Some(dir) if came_from_file(figment, "data_dir") => relative_to.join(dir),
+        Some(dir) => absolute(&dir)?,
+        None => data_dir_default()?,
+    };
+    let mut config = Config::new(data_dir);
+    if let Some(listen) = keys.listen {
+        match listen.parse::<SocketAddr>() {
+            Ok(addr) if addr.ip().is_loopback() => config.listen = addr,
+            Ok(addr) => {
+                let problem = format!(
+                    "{addr} can be reached from outside, which is not offered yet: use 127.0.0.1:{} and a tunnel or a proxy with TLS before it",
+                    addr.port()
+                );
+                return refuse("listen", problem);
+            }
+            Err(_) => {
+                return refuse("listen", format!("{listen:?} is no address: write it as 127.0.0.1:7717"));
+            }
+        }
+    }
+    for (key, url) in
+        [("database_url", &keys.database_url), ("database_direct_url", &keys.database_direct_url)]
+    {
+        if url.as_ref().is_some_and(|url| url.parse::<tokio_postgres::Config>().is_err()) {
+            let problem =
+                "this is no connection string: write it as postgres://user:password@host:5432/database";
+            return refuse(key, problem.to_owned());
+        }
+    }
+    config.database_url = keys.database_url.filter(|url| !url.is_empty());
+    config.database_direct_url = keys.database_direct_url.filter(|url| !url.is_empty());
+    config.hands = keys.hands.unwrap_or(config.hands);
+    config.poll_secs = keys.poll_secs.unwrap_or(config.poll_secs);
+    config.drain_timeout_secs = keys.drain_timeout_secs.unwrap_or(config.drain_timeout_secs);
+    config.pool = keys.pool;
+    config.log = keys.log.unwrap_or(config.log);
+    config.log_format = keys.log_format;
+    if EnvFilter::try_new(&config.log).is_err() {
+        return refuse(
+            "log",
+            format!("{:?} is no log filter: write a level, or target=level pairs", config.log),
+        );
+    }
+    if let Some((key, problem)) = first_out_of_range(&config) {
+        return refuse(key, problem);
+    }
+    config.agents = match keys.agents {
+        Some(agents) => named_agents(agents, figment, relative_to)?,
+        None => probed_agents(&config.data_dir),
+    };
+    Ok(config)
+}
+
+fn first_out_of_range(config: &Config) -> Option<(&'static str, String)> {
+    let checks = [
+        ("hands", (1..=HANDS_MAX).contains(&config.hands), format!("use 1 to {HANDS_MAX}")),
+        ("poll_secs", (0.05..=3600.0).contains(&config.poll_secs), "use 0.05 to 3600 seconds".to_owned()),
+        ("drain_timeout_secs", config.drain_timeout_secs <= 86_400, "use 0 to 86400 seconds".to_owned()),
+        ("pool.idle_ttl_secs", config.pool.idle_ttl_secs > 0, "use 1 second or more".to_owned()),
+        ("pool.live_max", config.pool.live_max > 0, "use 1 or more".to_owned()),
+    ];
+    checks.into_iter().find(|(_, fine, _)| !fine).map(|(key, _, problem)| (key, problem))
+}
+
+fn named_agents(
+    agents: BTreeMap<String, AgentConfig>,
+    figment: &Figment,
+    relative_to: &Path,
+) -> Result<BTreeMap<AgentName, AgentConfig>, ConfigError> {
+    let mut named = BTreeMap::new();
+    for (name, mut agent) in agents {
+        let refuse = |key: String, problem: String| {
+            Err(ConfigError::Invalid { origin: origin_of(figment, &key), key, problem })
+        };
+        let name = match AgentName::new(name.clone()) {
+            Ok(name) => name,
+            Err(bad) => return refuse(format!("agents.{name}"), bad.to_string()),
+        };
+        let limits = [
+            ("stall_secs", agent.stall_secs),
+            ("turn_secs", agent.turn_secs),
+            ("permission.deadline_secs", agent.permission.deadline_secs.into()),
+        ];
+        if let Some((key, _)) = limits.into_iter().find(|(_, secs)| *secs == 0) {
+            return refuse(format!("agents.{name}.{key}"), "use 1 second or more".to_owned());
+        }
+        let is_path = agent.command.as_ref().is_some_and(|command| command.components().count() > 1);
+        for path in [&mut agent.env_file, &mut agent.scenarios, &mut agent.state] {
+            *path = path.take().map(|path| relative_to.join(path));
+        }
+        if is_path {
+            agent.command = agent.command.map(|command| relative_to.join(command));
+        }
+        named.insert(name, agent);
+    }
+    Ok(named)
+}
+
+/// A newcomer has no table of agents: what is there is used.
+fn probed_agents(data_dir: &Path) -> BTreeMap<AgentName, AgentConfig> {
+    let opencode = AgentName::new("opencode").expect("lower-case letters only");
+    find_opencode(data_dir)
+        .map(|program| (opencode, AgentConfig { command: Some(program), ..AgentConfig::default() }))
+        .into_iter()
+        .collect()
+}
+
+fn explain(error: &figment::Error, figment: &Figment) -> ConfigError {
+    let mut path = error.path.clone();
+    if let Kind::UnknownField(field, known) = &error.kind {
+        path.push(field.clone());
+        let key = path.join(".");
+        return ConfigError::UnknownKey { origin: origin_of(figment, &key), key, known: known.join(", ") };
+    }
+    let key = path.join(".");
+    let origin = origin_of(figment, &key);
+    // What was found is only told where it cannot be a secret.
+    let problem = match &error.kind {
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) if !is_secret(&key) => {
+            format!("expected {expected}, found {}", in_words(found))
+        }
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => format!("expected {expected}"),
+        Kind::UnknownVariant(found, known) => format!("there is no {found:?} here: use {}", known.join(", ")),
+        other => other.to_string(),
+    };
+    ConfigError::Invalid { key, origin, problem }
+}
+
+fn in_words(found: &Actual) -> String {
+    found.to_string()
+}
+
+fn is_secret(key: &str) -> bool {
+    key.starts_with("database") || key.split('.').nth(2) == Some("env")
+}
+
+/// The full key of every value that some source has, and that source.
+fn origins(figment: &Figment) -> BTreeMap<String, String> {
+    let mut origins = BTreeMap::new();
+    for key in Keys::NAMES {
+        if let Ok(value) = figment.find_value(key) {
+            leaves(figment, key.to_owned(), &value, &mut origins);
+        }
+    }
+    origins
+}
+
+fn leaves(figment: &Figment, key: String, value: &Value, into: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Dict(_, fields) if !fields.is_empty() => {
+            for (field, value) in fields {
+                leaves(figment, format!("{key}.{field}"), value, into);
+            }
+        }
+        leaf => {
+            let origin = figment.get_metadata(leaf.tag()).map(|metadata| in_person(metadata, &key));
+            into.insert(key, origin.unwrap_or_else(|| "default".to_owned()));
+        }
+    }
+}
+
+impl Keys {
+    const NAMES: [&str; 11] = [
+        "data_dir",
+        "listen",
+        "database_url",
+        "database_direct_url",
+        "hands",
+        "poll_secs",
+        "drain_timeout_secs",
+        "pool",
+        "log",
+        "log_format",
+        "agents",
+    ];
+}
+
+fn origin_of(figment: &Figment, key: &str) -> String {
+    figment.find_metadata(key).map_or_else(|| "default".to_owned(), |metadata| in_person(metadata, key))
+}
+
+/// A source as its reader would point at it.
+fn in_person(metadata: &Metadata, key: &str) -> String {
+    match metadata.source.as_ref().and_then(figment::Source::file_path) {
+        Some(path) => path.display().to_string(),
+        None if metadata.name == FLAGS => format!("--{}", key.replace('_', "-")),
+        None if SHARED_VARIABLES.iter().any(|(name, _)| metadata.name == *name) => metadata.name.to_string(),
+        None => format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__")),
+    }
+}
+
+fn came_from_file(figment: &Figment, key: &str) -> bool {
+    figment
+        .find_metadata(key)
+        .and_then(|metadata| metadata.source.as_ref())
+        .is_some_and(|source| source.file_path().is_some())
+}

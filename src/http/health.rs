@@ -1,0 +1,90 @@
+//! `/livez`, `/readyz`, `/healthz`, `/api/pool`, `/api/agents`.
+
+use super::Api;
+use super::problem::Refusal;
+use crate::wire::api::{AgentView, HealthView, PoolView};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use std::time::{Duration, Instant};
+
+/// A probe that takes longer than this is as good as none.
+const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The process answers. Never asks the database: a restart would not bring that back.
+pub(super) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// May new work come here? Not while draining, and not when the database cannot be written.
+pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Refusal> {
+    let not_ready =
+        |code: &str, words: String| Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, words));
+    if api.node.is_draining() {
+        return not_ready("draining", "the node is draining".to_owned());
+    }
+    match probe(&api).await {
+        Ok(_) => Ok("ok\n"),
+        Err(words) => not_ready("database", words),
+    }
+}
+
+pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
+    let pool = api.node.pool();
+    let database = probe(&api).await;
+    let depth = match &database {
+        Ok(_) => {
+            tokio::time::timeout(PROBE_DEADLINE, api.store.queue_depth()).await.ok().and_then(Result::ok)
+        }
+        Err(_) => None,
+    };
+    let listener = api.node.listener();
+    let status = match () {
+        () if api.node.is_draining() => "draining",
+        () if database.is_err() || listener != "listening" => "degraded",
+        () => "ok",
+    };
+    Json(HealthView {
+        status: status.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: api.node.id().0,
+        pool_size: pool.size,
+        busy: pool.busy,
+        idle: pool.idle,
+        backends: pool.backends.into_iter().map(|backend| (backend.agent, backend.state)).collect(),
+        queued: depth.map(|(queued, _)| queued),
+        running: depth.map(|(_, running)| running),
+        listener,
+        database_ms: database.ok(),
+    })
+}
+
+pub(super) async fn pool(State(api): State<Api>) -> Json<PoolView> {
+    Json(api.node.pool())
+}
+
+pub(super) async fn agents(State(api): State<Api>) -> Result<Json<Vec<AgentView>>, Refusal> {
+    let here = api.node.backends();
+    let rows = api.store.agents().await?;
+    let view = |row: crate::store::agents::AgentRow| {
+        let backend = here.iter().find(|backend| backend.agent == row.name);
+        AgentView {
+            name: row.name,
+            backend: row.backend,
+            default_model: row.default_model,
+            state: backend.map_or_else(|| "elsewhere".to_owned(), |backend| backend.state.clone()),
+            detail: backend.map_or_else(String::new, |backend| backend.detail.clone()),
+        }
+    };
+    Ok(Json(rows.into_iter().map(view).collect()))
+}
+
+/// Milliseconds of a write, or why it failed.
+async fn probe(api: &Api) -> Result<f64, String> {
+    let started = Instant::now();
+    match tokio::time::timeout(PROBE_DEADLINE, api.store.write_probe()).await {
+        Ok(Ok(())) => Ok(started.elapsed().as_secs_f64() * 1000.0),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("the database did not answer within {} s", PROBE_DEADLINE.as_secs())),
+    }
+}

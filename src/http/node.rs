@@ -1,0 +1,70 @@
+//! What the API needs of the process it runs in, as a small handle that the app fills in.
+
+use crate::domain::ids::{NodeId, SessionId};
+use crate::store::sessions::SessionDetail;
+use crate::wire::api::{BackendView, PoolView};
+use async_trait::async_trait;
+use std::path::PathBuf;
+
+/// This node, seen from its API.
+#[async_trait]
+pub trait LocalNode: Send + Sync + 'static {
+    /// Which node.
+    fn id(&self) -> NodeId;
+    /// The pool, from memory.
+    fn pool(&self) -> PoolView;
+    /// Backends by agent, from memory.
+    fn backends(&self) -> Vec<BackendView>;
+    /// `connecting`, `listening`, or why it is down.
+    fn listener(&self) -> String;
+    /// A drain was asked.
+    fn is_draining(&self) -> bool;
+    /// The canonical path of a repository that sessions can be made on.
+    ///
+    /// # Errors
+    /// What to do about it, in words.
+    async fn usable_repository(&self, path: &str) -> Result<PathBuf, String>;
+    /// Ends the conversations of a closed session and takes its worktree away, unless that would lose work.
+    ///
+    /// # Errors
+    /// When git or the disk fails; the session is closed all the same.
+    async fn end_session(
+        &self,
+        session: &SessionDetail,
+        agents: &[String],
+        force: bool,
+    ) -> Result<CloseOutcome, LocalError>;
+    /// Brings a session's newest checkpoint into the user's repository as a branch. Returns (branch, commit, onto).
+    ///
+    /// # Errors
+    /// [`LocalError::Conflict`]: nothing was touched.
+    async fn apply(
+        &self,
+        id: SessionId,
+        session: &SessionDetail,
+        branch: &str,
+        message: &str,
+    ) -> Result<(String, String, String), LocalError>;
+}
+
+/// What became of a closed session's worktree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseOutcome {
+    /// There was none.
+    NoWorktree,
+    /// Gone.
+    Removed,
+    /// Kept: why.
+    Kept(Vec<String>),
+}
+
+/// Why this process did not do as told.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// The caller's request cannot be done as things are; in words.
+    #[error("{0}")]
+    Conflict(String),
+    /// It failed.
+    #[error("{0}")]
+    Failed(String),
+}

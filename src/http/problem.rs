@@ -1,0 +1,126 @@
+//! Every refusal and failure as JSON with a stable code and words that say what to do.
+
+use crate::store::StoreError;
+use crate::wire::api::Problem;
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// An answer that is not what was asked for.
+#[derive(Debug)]
+pub(super) struct Refusal(Problem);
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Self(Problem { status: status.as_u16(), code: code.to_owned(), detail: detail.into() })
+    }
+
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
+    }
+
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    pub(super) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    pub(super) fn internal(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(&self.0)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused { message, constraint } => refused(&message, constraint.as_deref()),
+            StoreError::BadValue(error) => Self::invalid(format!("a value cannot be stored: {error}")),
+            StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::ReadOnly(_) => {
+                tracing::warn!(%error, "a request found the database away");
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    format!("{error}; try again in a moment"),
+                )
+            }
+            StoreError::Statement(_) => {
+                tracing::error!(%error, "a request failed");
+                Self::internal("the request failed; the service's log has the details")
+            }
+        }
+    }
+}
+
+/// The words for what a constraint of the schema refuses.
+fn refused(message: &str, constraint: Option<&str>) -> Refusal {
+    match constraint {
+        Some("tasks_session_id_fkey") => {
+            Refusal::not_found("no such session: create one with POST /api/sessions")
+        }
+        Some("tasks_agent_fkey") => {
+            Refusal::not_found("no such agent: GET /api/agents lists those that tasks may name")
+        }
+        Some("sessions_project_id_fkey") => {
+            Refusal::not_found("no such project: GET /api/projects lists them")
+        }
+        Some("tasks_prompt_not_empty") => Refusal::invalid("the prompt is empty"),
+        Some("tasks_prompt_max_1_mib") => Refusal::invalid("the prompt is larger than 1 MiB"),
+        Some("tasks_priority_check") => Refusal::invalid("priority must be between -100 and 100"),
+        Some("tasks_max_failures_check") => Refusal::invalid("max_failures must be between 1 and 100"),
+        _ => Refusal::invalid(message),
+    }
+}
+
+pub(super) async fn no_route() -> Refusal {
+    Refusal::not_found("no such route")
+}
+
+/// `axum::Json` whose refusals are problems.
+#[derive(FromRequest)]
+#[from_request(via(axum::Json), rejection(Refusal))]
+pub(super) struct Body<T>(pub(super) T);
+
+/// `axum::extract::Path` whose refusals are problems.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Refusal))]
+pub(super) struct Id<T>(pub(super) T);
+
+/// `axum::extract::Query` whose refusals are problems.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Refusal))]
+pub(super) struct Params<T>(pub(super) T);
+
+impl From<JsonRejection> for Refusal {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), "invalid", rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Refusal {
+    fn from(_: PathRejection) -> Self {
+        Self::not_found("the id in the path is no UUID")
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), "invalid", rejection.body_text())
+    }
+}

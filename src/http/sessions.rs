@@ -1,0 +1,187 @@
+//! `/api/projects` and `/api/sessions`.
+
+use super::Api;
+use super::node::CloseOutcome;
+use super::problem::{Body, Id, Params, Refusal};
+use crate::domain::session::SessionStatus;
+use crate::store::sessions::{Closed, ConversationSummary, ProjectRow, SessionDetail, SessionRow};
+use crate::wire::api::{
+    CloseSession, ClosedView, ConversationView, NewProject, NewSession, ProjectView, SessionView,
+};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use uuid::Uuid;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListParams {
+    status: Option<String>,
+    limit: Option<i64>,
+}
+
+pub(super) async fn projects(State(api): State<Api>) -> Result<Json<Vec<ProjectView>>, Refusal> {
+    Ok(Json(api.store.projects().await?.into_iter().map(project_view).collect()))
+}
+
+pub(super) async fn create_project(
+    State(api): State<Api>,
+    Body(body): Body<NewProject>,
+) -> Result<(StatusCode, Json<ProjectView>), Refusal> {
+    let id = ensure_project(&api, body.path.as_deref(), body.url.as_deref(), body.name).await?;
+    let project = api.store.projects().await?.into_iter().find(|project| project.id == id);
+    let project = project.ok_or_else(|| Refusal::not_found("the project is gone again"))?;
+    Ok((StatusCode::CREATED, Json(project_view(project))))
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Params(params): Params<ListParams>,
+) -> Result<Json<Vec<SessionView>>, Refusal> {
+    if let Some(status) = &params.status
+        && !SessionStatus::ALL.iter().any(|known| known.as_str() == status)
+    {
+        return Err(Refusal::invalid("status must be open or closed"));
+    }
+    let rows = api.store.sessions(params.status.as_deref(), params.limit.unwrap_or(50).clamp(1, 500)).await?;
+    Ok(Json(rows.into_iter().map(session_view).collect()))
+}
+
+pub(super) async fn create(
+    State(api): State<Api>,
+    Body(body): Body<NewSession>,
+) -> Result<(StatusCode, Json<SessionView>), Refusal> {
+    if body.title.contains('\0') || body.title.len() > 1000 {
+        return Err(Refusal::invalid("the title must be at most 1000 bytes without NUL characters"));
+    }
+    let project = match (body.project_id, &body.path, &body.url) {
+        (Some(project), None, None) => project,
+        (None, path, url) => ensure_project(&api, path.as_deref(), url.as_deref(), None).await?,
+        (Some(_), _, _) => {
+            return Err(Refusal::invalid(
+                "name the project by project_id, by path or by url, not by two of them",
+            ));
+        }
+    };
+    let id = api.store.create_session(project, &body.title).await?;
+    Ok((StatusCode::CREATED, Json(session_view(find(&api, id).await?.row))))
+}
+
+pub(super) async fn get(State(api): State<Api>, Id(id): Id<Uuid>) -> Result<Json<SessionView>, Refusal> {
+    let session = find(&api, id).await?;
+    let conversations = api.store.conversations(id).await?;
+    let conversations = conversations.into_iter().map(conversation_view).collect();
+    Ok(Json(SessionView { conversations, ..session_view(session.row) }))
+}
+
+pub(super) async fn close(
+    State(api): State<Api>,
+    Id(id): Id<Uuid>,
+    body: Option<Json<CloseSession>>,
+) -> Result<Json<ClosedView>, Refusal> {
+    let force = body.is_some_and(|Json(body)| body.force);
+    let session = find(&api, id).await?;
+    if session.home.is_some_and(|home| home != api.node.id().0) {
+        return Err(Refusal::conflict("the session's worktree is on another node: close it there"));
+    }
+    let agents = match api.store.close_session(id).await? {
+        Closed::Busy => return Err(Refusal::conflict("a turn runs in this session: cancel it first")),
+        Closed::Done(agents) => agents,
+        // Closing again with force takes a kept worktree away.
+        Closed::NotOpen if session.row.worktree.is_some() => Vec::new(),
+        Closed::NotOpen => return Err(Refusal::conflict("the session is closed already")),
+    };
+    let outcome = api
+        .node
+        .end_session(&session, &agents, force)
+        .await
+        .map_err(|error| Refusal::internal(error.to_string()))?;
+    let kept_because = match &outcome {
+        CloseOutcome::Kept(why) => why.clone(),
+        CloseOutcome::NoWorktree | CloseOutcome::Removed => Vec::new(),
+    };
+    if outcome == CloseOutcome::Removed {
+        api.store.worktree_removed(id, api.node.id().0).await?;
+    }
+    let kept = matches!(outcome, CloseOutcome::Kept(_));
+    Ok(Json(ClosedView {
+        worktree_removed: outcome == CloseOutcome::Removed,
+        kept_because,
+        worktree: session.row.worktree.filter(|_| kept),
+    }))
+}
+
+pub(super) async fn find(api: &Api, id: Uuid) -> Result<SessionDetail, Refusal> {
+    api.store.session(id).await?.ok_or_else(|| Refusal::not_found("no such session"))
+}
+
+async fn ensure_project(
+    api: &Api,
+    path: Option<&str>,
+    url: Option<&str>,
+    name: Option<String>,
+) -> Result<Uuid, Refusal> {
+    match (path, url) {
+        (Some(path), None) => {
+            let path = api.node.usable_repository(path).await.map_err(Refusal::invalid)?;
+            let path = path.to_string_lossy();
+            let name = name.unwrap_or_else(|| last_part(&path));
+            Ok(api.store.ensure_project(&name, Some(&path), None, Some(api.node.id().0)).await?)
+        }
+        (None, Some(url)) => {
+            if url.starts_with('-')
+                || url.contains("::")
+                || url.contains(char::is_whitespace)
+                || url.contains('\0')
+            {
+                return Err(Refusal::invalid("this is no clone URL: use https, ssh, git or file"));
+            }
+            let name = name.unwrap_or_else(|| last_part(url));
+            Ok(api.store.ensure_project(&name, None, Some(url), None).await?)
+        }
+        _ => Err(Refusal::invalid("name the project by path or by url")),
+    }
+}
+
+fn last_part(place: &str) -> String {
+    let last = place.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or(place);
+    let last = last.strip_suffix(".git").unwrap_or(last);
+    if last.is_empty() { "project".to_owned() } else { last.to_owned() }
+}
+
+fn project_view(row: ProjectRow) -> ProjectView {
+    ProjectView { id: row.id, name: row.name, path: row.path, url: row.url }
+}
+
+fn session_view(row: SessionRow) -> SessionView {
+    SessionView {
+        id: row.id,
+        project_id: row.project,
+        project: row.project_name,
+        title: row.title,
+        status: row.status,
+        open_tasks: row.open_tasks,
+        worktree: row.worktree,
+        agents: row.agents,
+        created_at: row.created_at,
+        closed_at: row.closed_at,
+        conversations: Vec::new(),
+    }
+}
+
+fn conversation_view(row: ConversationSummary) -> ConversationView {
+    ConversationView {
+        agent: row.agent,
+        backend: row.backend,
+        agent_session_id: row.agent_session_id,
+        server_port: row.server_port,
+        status: row.status,
+        poisoned_reason: row.poisoned_reason,
+        turns: row.turns,
+        input_tokens: row.input_tokens,
+        output_tokens: row.output_tokens,
+        cost_usd: row.cost_usd,
+        last_active_at: row.last_active_at,
+    }
+}

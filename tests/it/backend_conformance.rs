@@ -1,0 +1,97 @@
+//! Each backend keeps the same promises; they are written in `support/conformance.rs`.
+
+use crate::support::conformance::{Subject, conformance, keeps_every_promise};
+use agentpool::backend::AgentBackend;
+use agentpool::backend::scripted::{Scenarios, ScriptedBackend, ScriptedConfig};
+use async_trait::async_trait;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+conformance!(scripted, Scripted::new(State::OnDisk));
+
+#[tokio::test]
+async fn the_promises_hold_one_after_another_on_one_backend_too() {
+    keeps_every_promise(&Scripted::new(State::OnDisk)).await;
+}
+
+#[tokio::test]
+async fn a_scripted_backend_without_a_folder_resumes_within_its_life() {
+    use crate::support::conformance as promise;
+    let subject = Scripted::new(State::InMemory);
+    promise::a_released_conversation_is_resumed(&subject).await;
+    promise::a_closed_conversation_begins_anew(&subject).await;
+    promise::an_unknown_conversation_begins_anew_and_says_so(&subject).await;
+}
+
+/// Where the scripted agent keeps its conversations.
+enum State {
+    OnDisk,
+    InMemory,
+}
+
+struct Scripted {
+    folder: tempfile::TempDir,
+    config: ScriptedConfig,
+    backend: Mutex<Arc<dyn AgentBackend>>,
+}
+
+impl Scripted {
+    fn new(state: State) -> Self {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let state = match state {
+            State::OnDisk => Some(folder.path().join("state")),
+            State::InMemory => None,
+        };
+        let config = ScriptedConfig { scenarios: Scenarios::built_in(), state };
+        let backend = Mutex::new(Arc::new(ScriptedBackend::new(config.clone())) as Arc<dyn AgentBackend>);
+        Self { folder, config, backend }
+    }
+}
+
+#[async_trait]
+impl Subject for Scripted {
+    fn backend(&self) -> Arc<dyn AgentBackend> {
+        Arc::clone(&self.backend.lock().unwrap())
+    }
+
+    async fn restart(&self) {
+        self.backend().dispose(Duration::from_secs(5)).await;
+        *self.backend.lock().unwrap() = Arc::new(ScriptedBackend::new(self.config.clone()));
+    }
+
+    fn worktree(&self) -> PathBuf {
+        new_worktree(self.folder.path())
+    }
+
+    fn say(&self, text: &str) -> String {
+        format!("SAY: {text}")
+    }
+
+    fn slow(&self, n: u32) -> String {
+        format!("SLOW:{n}")
+    }
+
+    fn ask_and_write(&self, path: &str, content: &str) -> String {
+        format!("ASK: write {path}\nTOOL:write {path} {content}")
+    }
+
+    fn recall(&self) -> String {
+        "RECALL".into()
+    }
+}
+
+/// A git repository with one empty commit, in a new folder below `base`.
+fn new_worktree(base: &Path) -> PathBuf {
+    let folder = tempfile::Builder::new().prefix("tree").disable_cleanup(true).tempdir_in(base);
+    let path = folder.expect("a folder below the scratch folder").path().canonicalize().expect("it exists");
+    let git = |arguments: &[&str]| {
+        let done = Command::new("git").arg("-C").arg(&path).args(arguments).output().expect("git runs");
+        assert!(done.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    git(&["init", "--quiet"]);
+    let author = ["-c", "user.name=test", "-c", "user.email=test@example.org"];
+    git(&[&author[..], &["commit", "--quiet", "--allow-empty", "--message", "base"]].concat());
+    path
+}
