@@ -5,6 +5,8 @@ mod agent;
 mod opencode;
 mod redact;
 mod sources;
+#[cfg(test)]
+mod tests;
 
 pub use agent::{AgentConfig, Home, PermissionConfig, PermissionFallback, PermissionWord};
 pub use opencode::find_opencode;

@@ -3,7 +3,7 @@
 use super::opencode::find_opencode;
 use super::{AgentConfig, Config, ConfigError, HANDS_MAX, Loaded, LogFormat, PoolConfig, data_dir_default};
 use crate::domain::agent::AgentName;
-use figment::error::{Actual, Kind};
+use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -161,18 +161,9 @@ fn resolve(keys: Keys, figment: &Figment, relative_to: &Path) -> Result<Config, 
     };
     let mut config = Config::new(data_dir);
     if let Some(listen) = keys.listen {
-        match listen.parse::<SocketAddr>() {
-            Ok(addr) if addr.ip().is_loopback() => config.listen = addr,
-            Ok(addr) => {
-                let problem = format!(
-                    "{addr} can be reached from outside, which is not offered yet: use 127.0.0.1:{} and a tunnel or a proxy with TLS before it",
-                    addr.port()
-                );
-                return refuse("listen", problem);
-            }
-            Err(_) => {
-                return refuse("listen", format!("{listen:?} is no address: write it as 127.0.0.1:7717"));
-            }
+        match loopback(&listen) {
+            Ok(addr) => config.listen = addr,
+            Err(problem) => return refuse("listen", problem),
         }
     }
     for (key, url) in
@@ -206,6 +197,18 @@ fn resolve(keys: Keys, figment: &Figment, relative_to: &Path) -> Result<Config, 
         None => probed_agents(&config.data_dir),
     };
     Ok(config)
+}
+
+/// The address, or what is wrong with it.
+fn loopback(listen: &str) -> Result<SocketAddr, String> {
+    match listen.parse::<SocketAddr>() {
+        Ok(addr) if addr.ip().is_loopback() => Ok(addr),
+        Ok(addr) => Err(format!(
+            "{addr} can be reached from outside, which is not offered yet: use 127.0.0.1:{} and put a tunnel, or a proxy with TLS, before it",
+            addr.port()
+        )),
+        Err(_) => Err(format!("{listen:?} is no address: write it as 127.0.0.1:7717")),
+    }
 }
 
 fn first_out_of_range(config: &Config) -> Option<(&'static str, String)> {
@@ -263,28 +266,21 @@ fn probed_agents(data_dir: &Path) -> BTreeMap<AgentName, AgentConfig> {
 }
 
 fn explain(error: &figment::Error, figment: &Figment) -> ConfigError {
-    let mut path = error.path.clone();
-    if let Kind::UnknownField(field, known) = &error.kind {
-        path.push(field.clone());
-        let key = path.join(".");
-        return ConfigError::UnknownKey { origin: origin_of(figment, &key), key, known: known.join(", ") };
-    }
-    let key = path.join(".");
+    let key = error.path.join(".");
     let origin = origin_of(figment, &key);
+    if let Kind::UnknownField(_, known) = &error.kind {
+        return ConfigError::UnknownKey { origin, key, known: known.join(", ") };
+    }
     // What was found is only told where it cannot be a secret.
     let problem = match &error.kind {
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) if !is_secret(&key) => {
-            format!("expected {expected}, found {}", in_words(found))
+            format!("expected {expected}, found {found}")
         }
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => format!("expected {expected}"),
         Kind::UnknownVariant(found, known) => format!("there is no {found:?} here: use {}", known.join(", ")),
         other => other.to_string(),
     };
     ConfigError::Invalid { key, origin, problem }
-}
-
-fn in_words(found: &Actual) -> String {
-    found.to_string()
 }
 
 fn is_secret(key: &str) -> bool {

@@ -65,6 +65,7 @@ fn check_owner(folder: &Path, account: Option<Account>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_socket_path_always_fits() {
@@ -77,10 +78,12 @@ mod tests {
     #[test]
     fn a_folder_that_others_may_enter_is_refused() {
         let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        check_owner(folder.path(), None).unwrap_err();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         check_owner(folder.path(), None).unwrap();
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(folder.path(), &link).unwrap();
         check_owner(&link, None).unwrap_err();
-        check_owner(Path::new("/tmp"), None).unwrap_err();
     }
 }

@@ -86,7 +86,8 @@ impl LeaseClock {
         Self { deadline: Arc::new(AtomicI64::new(NO_LEASE)) }
     }
 
-    /// Nothing is at stake: children live by our beat alone.
+    /// Nothing is at stake: children live by our beat alone. Said when the last lease was given back and no renewal is
+    /// under way; a later [`LeaseClock::renewed`] puts something at stake again.
     pub fn no_lease(&self) {
         self.deadline.store(NO_LEASE, Ordering::SeqCst);
     }

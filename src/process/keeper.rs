@@ -23,6 +23,9 @@ use tokio::time::MissedTickBehavior;
 /// How long an ended child's last words are waited for while others still hold its standard error.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
+/// How long the packets of a shim that ended may take to be read: they are there already.
+const LAST_PACKETS: Duration = Duration::from_secs(1);
+
 /// Works out until when a child may live without another word from us.
 #[derive(Clone, Debug)]
 pub(super) struct Horizon {
@@ -83,9 +86,9 @@ impl Keeper {
         let ended = loop {
             tokio::select! {
                 ended = self.shim.wait() => break ended,
-                read = self.lifeline.recv(&mut packet), if lifeline_open => match read {
-                    Ok(length) if length > 0 => self.hear(&packet[..length]).await,
-                    Ok(_) | Err(_) => lifeline_open = false,
+                read = receive(&self.lifeline, &mut packet), if lifeline_open => match read {
+                    Some(length) => self.hear(&packet[..length]).await,
+                    None => lifeline_open = false,
                 },
                 changed = self.force.changed(), if owned => match changed {
                     Ok(()) => self.pass_on_force(),
@@ -94,8 +97,11 @@ impl Keeper {
                 _ = beats.tick() => if owned { self.beat() },
             }
         };
-        // What it wrote before it ended may still be unread.
-        while let Ok(length @ 1..) = self.lifeline.try_recv(&mut packet) {
+        // What it wrote before it ended may still be unread. Not by `try_recv`: that answers from what the runtime has
+        // noticed so far, and the exit may have been noticed first. The end of file comes at once, the bound never.
+        while let Ok(Some(length)) =
+            tokio::time::timeout(LAST_PACKETS, receive(&self.lifeline, &mut packet)).await
+        {
             self.hear(&packet[..length]).await;
         }
         if !ended.as_ref().is_ok_and(std::process::ExitStatus::success) {
@@ -172,6 +178,22 @@ impl Keeper {
             state.exit = state.exit.or(Some(ChildExit::Unknown));
             state.gone = true;
         });
+    }
+}
+
+/// The length of the next packet, or nothing at the end. A shim that ended with a beat of ours unread makes the kernel
+/// say "connection reset" once, *before* it hands out the packets that the shim had sent.
+async fn receive(lifeline: &UnixDatagram, packet: &mut [u8]) -> Option<usize> {
+    loop {
+        match lifeline.recv(packet).await {
+            Ok(0) => return None,
+            Ok(length) => return Some(length),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Err(error) => {
+                tracing::warn!(%error, "the lifeline to a shim cannot be read");
+                return None;
+            }
+        }
     }
 }
 

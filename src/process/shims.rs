@@ -242,10 +242,18 @@ fn of_the_child(error: io::Error, spec: &ChildSpec) -> SpawnError {
         (Some(Errno::EPERM), Some(account)) => SpawnError::Account { uid: account.uid },
         _ if !can_start_in(&spec.cwd, spec) => SpawnError::Cwd { cwd: spec.cwd.clone(), source: error },
         (Some(Errno::ENOENT), _) => SpawnError::NotFound { program },
+        // One closed folder in PATH is enough for the system to say "permission denied" of a program that is nowhere.
+        (Some(Errno::EACCES), _) if is_nowhere_in_path(spec) => SpawnError::NotFound { program },
         (Some(_), _) => SpawnError::NotExecutable { program, source: error },
     }
 }
 
 fn can_start_in(cwd: &Path, spec: &ChildSpec) -> bool {
     cwd.is_dir() && spec.run_as.is_none_or(|account| account.first_closed_folder(cwd).is_none())
+}
+
+fn is_nowhere_in_path(spec: &ChildSpec) -> bool {
+    let is_bare = spec.program.components().count() == 1 && !spec.program.is_absolute();
+    let path = spec.env.get("PATH").unwrap_or_default();
+    is_bare && !std::env::split_paths(path).any(|folder| folder.join(&spec.program).exists())
 }

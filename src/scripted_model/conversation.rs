@@ -145,7 +145,7 @@ fn flat(content: &Value) -> String {
 
 /// What agents and we wrap around a user's words: it holds no directive of the user's.
 const WRAPPERS: [&str; 5] =
-    ["system-reminder", "environment_context", "user_instructions", "session_context", "transcript"];
+    ["system-reminder", "environment_context", "user_instructions", "session_context", "conversation_so_far"];
 
 /// The text without its wrappers, one pair of quotes and space around it.
 pub(super) fn clean(text: &str) -> String {
@@ -183,9 +183,9 @@ mod tests {
     #[test]
     fn wrapped_text_is_no_text_of_the_user() {
         assert_eq!(clean(" <system-reminder>SAY: no\n</system-reminder> SAY: yes "), "SAY: yes");
-        assert_eq!(clean("<transcript>HANG</transcript>"), "");
+        assert_eq!(clean("<conversation_so_far>HANG</conversation_so_far>"), "");
         assert_eq!(clean("\"SAY: quoted\""), "SAY: quoted");
-        assert_eq!(clean("<transcript>unclosed"), "<transcript>unclosed");
+        assert_eq!(clean("<conversation_so_far>unclosed"), "<conversation_so_far>unclosed");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! It never calls out, and it is no part of serving tasks.
 //!
 //! # Directives
-//! Anywhere in the last user text; what takes a text takes the rest of its line. A `<transcript>…</transcript>` in that
-//! text is read by nobody, so that a conversation told again does not run its directives again.
+//! Anywhere in the last user text; what takes a text takes the rest of its line. What stands within
+//! `<conversation_so_far>…</conversation_so_far>`, a conversation told again, is passed over: its directives ran before.
 //!
 //! | directive | what the model does |
 //! |---|---|

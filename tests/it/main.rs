@@ -1,4 +1,5 @@
 //! One test process for everything that needs real parts: a Postgres cluster and an agent server are shared.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed, and a panic says where")]
 
 mod support;
 
@@ -10,4 +11,5 @@ mod opencode_backend;
 mod process;
 mod scripted_backend;
 mod scripted_model;
+mod turns;
 mod worktree;

@@ -1,7 +1,8 @@
 //! The opencode backend against the real opencode: what it promises, and what it leaves behind.
 
-use crate::support::leaks::{assert_nothing_left, until};
-use crate::support::opencode::{Stage, prompt};
+use crate::support::faulty_way::{FaultyWay, script};
+use crate::support::leaks::{assert_nothing_left, marked_processes, until};
+use crate::support::opencode::{Stage, opencode_program, prompt};
 use agentpool::backend::opencode::OpencodePermission;
 use agentpool::backend::{AgentBackend, BackendError, BackendState, Interrupted, SessionOrigin};
 use agentpool::domain::failure::FailureReason;
@@ -43,8 +44,8 @@ fn notices(events: &[TurnEvent]) -> Vec<&str> {
 async fn one_server_serves_many_worktrees_and_leaves_nothing() {
     let stage = Stage::new(OpencodePermission::Allow).await;
     assert_eq!(stage.backend.health().state, BackendState::Cold);
-    let plain = stage.open(&stage.worktree("plain")).await;
-    let odd = stage.open(&stage.worktree("a b+ü%&=c")).await;
+    let (plain, odd) = (stage.worktree("plain"), stage.worktree("a b+ü%&=c"));
+    let (plain, odd) = tokio::join!(stage.open(&plain), stage.open(&odd));
     assert_eq!(plain.server_port, odd.server_port);
     let (one, two) = tokio::join!(stage.turn(&plain, "SLOW:8"), stage.turn(&odd, "SAY: second"));
     assert!(completed(&one.end) && completed(&two.end), "{one:?} {two:?}");
@@ -269,4 +270,95 @@ async fn a_program_that_is_no_opencode_is_refused_and_the_circuit_opens() {
     stage.backend.dispose(Duration::from_secs(5)).await;
     until("the shims are collected", Duration::from_secs(10), || stage.shims.live() == 0).await;
     assert_nothing_left(&stage.mark);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_breaks_again_and_again_loses_and_repeats_nothing() {
+    let way = FaultyWay::to(&opencode_program()).await;
+    let stage = Stage::with_program(OpencodePermission::Ask, way.program.clone()).await;
+    let handle = stage.open(&stage.worktree("w")).await;
+
+    // Cut while the answer streams: pieces fall into each gap, and others come after it.
+    let mut seen = Vec::new();
+    let mut turn = stage.begin(&handle, prompt("THINK: about it\nSLOW:40"));
+    turn.wait_for(&mut seen, first_text).await;
+    for _ in 0..6 {
+        let before = way.streams();
+        way.cut_streams();
+        until("the stream is opened again", Duration::from_secs(10), || way.streams() > before).await;
+    }
+    let told = turn.finish(seen).await;
+    let whole = (0..40).map(|n| format!("tok{n}")).collect::<Vec<_>>().join(" ");
+    assert_eq!(told.text().trim_end(), whole, "{told:?}");
+    assert!(completed(&told.end), "{told:?}");
+    let usages = told.events.iter().filter(|event| matches!(event, TurnEvent::Usage(_))).count();
+    assert_eq!(usages, 1);
+
+    // A question that was asked once is not asked again, and is answered although the stream broke in between.
+    let mut seen = Vec::new();
+    let mut turn = stage.begin(&handle, prompt("TOOL:bash echo a > a.txt"));
+    let request = turn.wait_for(&mut seen, asked).await;
+    let before = way.streams();
+    way.cut_streams();
+    until("the stream is opened again", Duration::from_secs(10), || way.streams() > before).await;
+    turn.answers.send(answer(&request, PermissionDecision::AllowOnce)).await.unwrap();
+    let told = turn.finish(seen).await;
+    assert!(completed(&told.end), "{told:?}");
+    assert_eq!(told.events.iter().filter(|event| asked(event).is_some()).count(), 1, "{told:?}");
+
+    // A prompt whose answer was lost is sent again and runs once.
+    let requests_before = stage.model.requests().len();
+    let prompts_before = way.prompts();
+    way.lose_the_next_answer_to_a_prompt();
+    let told = stage.turn(&handle, "SAY: only once").await;
+    assert_eq!((told.text().as_str(), completed(&told.end)), ("only once", true), "{told:?}");
+    assert_eq!(way.prompts() - prompts_before, 2);
+    let requests = stage.model.requests();
+    let runs = requests[requests_before..].iter().filter(|request| !request.side).collect::<Vec<_>>();
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0].user_turns.iter().filter(|turn| turn.contains("only once")).count(), 1);
+    stage.backend.dispose(Duration::from_secs(10)).await;
+    assert_nothing_left(&stage.mark);
+}
+
+/// A server that calls itself opencode of that version and asks nobody for a password.
+async fn imposter(version: &'static str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let health = axum::Json(serde_json::json!({ "healthy": true, "version": version }));
+    let app = axum::Router::new().route("/global/health", axum::routing::get(move || async move { health }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("opencode server listening on http://127.0.0.1:{port}");
+    let program = script(folder.path(), &format!("echo '{line}'; exec sleep 1000"));
+    (folder, program)
+}
+
+#[tokio::test]
+async fn an_unsupported_version_or_an_open_server_is_refused_by_name() {
+    for (version, expected) in [("2.0.1", "this is opencode 2.0.1"), ("1.18.33", "in place of 401")] {
+        let (_folder, program) = imposter(version).await;
+        let stage = Stage::with_program(OpencodePermission::Allow, program).await;
+        let error = stage.reopen(&stage.worktree("w"), None, Vec::new()).await.unwrap_err();
+        assert!(matches!(&error, BackendError::Incompatible(why) if why.contains(expected)), "{error}");
+        assert_nothing_left(&stage.mark);
+        stage.backend.dispose(Duration::from_secs(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_disposed_while_it_starts_is_gone_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = script(folder.path(), "sleep 1000 & wait");
+    let stage = Stage::with_program(OpencodePermission::Allow, silent).await;
+    let worktree = stage.worktree("w");
+    let opening = stage.reopen(&worktree, None, Vec::new());
+    let disposing = async {
+        until("it starts", Duration::from_secs(20), || marked_processes(&stage.mark).len() >= 2).await;
+        assert_eq!(stage.backend.health().state, BackendState::Starting);
+        stage.backend.dispose(Duration::from_secs(10)).await;
+        assert_nothing_left(&stage.mark);
+    };
+    let (opened, ()) = tokio::join!(opening, disposing);
+    assert!(matches!(opened, Err(BackendError::Spawn(_) | BackendError::Lost(_))), "{opened:?}");
 }

@@ -39,3 +39,45 @@ pub(super) fn find(session: &str, messages: &[Message], turns: &[TurnRef]) -> Fo
     }
     oldest.map_or(Found::Nothing, |message| Found::CutBefore { message })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ids::prompt_ids;
+    use super::*;
+    use crate::domain::ids::{Fence, TaskId};
+    use serde_json::json;
+
+    fn turn(fence: i64) -> TurnRef {
+        TurnRef { task: TaskId(uuid::Uuid::from_u128(1)), fence: Fence(fence) }
+    }
+
+    /// A prompt of that fence and its answer, whole or not.
+    fn told(fence: i64, finish: Option<&str>) -> Vec<Message> {
+        let prompt = prompt_ids(turn(fence), "s", fence.unsigned_abs() * 10).message;
+        let answer = prompt_ids(turn(fence), "other", fence.unsigned_abs() * 10 + 1).message;
+        let time = if finish.is_some() { json!({ "completed": 1 }) } else { json!({}) };
+        let text = json!({ "id": format!("p{fence}"), "messageID": answer, "type": "text", "text": format!("said {fence}") });
+        serde_json::from_value(json!([
+            { "info": { "id": prompt, "sessionID": "s", "role": "user" }, "parts": [] },
+            { "info": { "id": answer, "sessionID": "s", "role": "assistant", "parentID": prompt, "finish": finish, "time": time },
+              "parts": [text] }
+        ]))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_older_turn_that_completed_is_found_behind_a_newer_one_that_did_not() {
+        let messages = [told(1, Some("stop")), told(2, None)].concat();
+        let Found::Completed { output, .. } = find("s", &messages, &[turn(2), turn(1)]) else { panic!() };
+        assert_eq!(output, "said 1");
+    }
+
+    #[test]
+    fn the_cut_is_before_the_oldest_of_them_and_nothing_else_is_touched() {
+        let messages = [told(1, Some("stop")), told(2, None), told(3, None)].concat();
+        let message = messages[2].info.id.clone();
+        assert_eq!(find("s", &messages, &[turn(3), turn(2)]), Found::CutBefore { message });
+        assert_eq!(find("s", &messages, &[turn(4)]), Found::Nothing);
+        assert_eq!(find("s", &[], &[turn(1)]), Found::Nothing);
+    }
+}

@@ -19,6 +19,8 @@ const FAILURES_MAX: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Pause after the first failure, doubled by each further one: 0.5, 1, 2, 4 s, so that the fifth comes in the window.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long the end of a lost server is awaited.
+const END_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The server of a backend, past and present. Lives as long as the backend.
 pub(super) struct Life {
@@ -27,6 +29,8 @@ pub(super) struct Life {
     tracker: TaskTracker,
     stop: watch::Sender<Option<StopForce>>,
     state: Mutex<State>,
+    /// Grows with each change of phase.
+    changed: watch::Sender<u64>,
 }
 
 struct State {
@@ -35,11 +39,24 @@ struct State {
     last_error: Option<StartError>,
 }
 
+/// What a start came to, once it did. Everyone who waits for it holds a receiver.
+type Outcome = Option<Result<Arc<Server>, StartError>>;
+
 enum Phase {
     Cold,
-    Starting(watch::Receiver<Option<Result<Arc<Server>, StartError>>>),
+    Starting(watch::Receiver<Outcome>),
     Up(Arc<Server>),
     Down,
+}
+
+/// What whoever needs a server does next.
+enum Reach {
+    /// Takes it.
+    Up(Arc<Server>),
+    /// Waits until the lost one is gone.
+    Ending,
+    /// Waits for the start.
+    Starting(watch::Receiver<Outcome>),
 }
 
 /// The times of the last failures.
@@ -91,6 +108,7 @@ impl Life {
             tracker: TaskTracker::new(),
             stop: watch::Sender::new(None),
             state: Mutex::new(state),
+            changed: watch::Sender::new(0),
         })
     }
 
@@ -115,26 +133,38 @@ impl Life {
     /// # Cancel safety
     /// May be dropped at any point: the start goes on and is owned here.
     pub async fn server(self: &Arc<Self>) -> Result<Arc<Server>, BackendError> {
-        let mut started = match self.current() {
-            Some(server) => return Ok(server),
-            None => self.begin()?,
-        };
-        let started = started.wait_for(Option::is_some).await.map(|done| done.clone());
-        match started {
-            Ok(Some(done)) => done.map_err(BackendError::from),
-            Ok(None) | Err(_) => Err(BackendError::Lost("the backend was disposed".to_owned())),
+        let mut changed = self.changed.subscribe();
+        loop {
+            let mut starting = match self.reach()? {
+                Reach::Up(server) => return Ok(server),
+                Reach::Ending => {
+                    // Two servers would fight over one data folder. The end is a kill: it takes milliseconds.
+                    if tokio::time::timeout(END_DEADLINE, changed.changed()).await.is_err() {
+                        return Err(BackendError::Lost("the last opencode server does not end".to_owned()));
+                    }
+                    continue;
+                }
+                Reach::Starting(waiting) => waiting,
+            };
+            let started = starting.wait_for(Option::is_some).await.map(|done| done.clone());
+            return match started {
+                Ok(Some(done)) => done.map_err(BackendError::from),
+                Ok(None) | Err(_) => Err(disposed()),
+            };
         }
     }
 
-    fn begin(
-        self: &Arc<Self>,
-    ) -> Result<watch::Receiver<Option<Result<Arc<Server>, StartError>>>, BackendError> {
+    /// Where the server stands; begins a start if there is none.
+    fn reach(self: &Arc<Self>) -> Result<Reach, BackendError> {
         if self.tracker.is_closed() {
-            return Err(BackendError::Lost("the backend was disposed".to_owned()));
+            return Err(disposed());
         }
         let mut state = self.state();
-        if let Phase::Starting(waiting) = &state.phase {
-            return Ok(waiting.clone());
+        match &state.phase {
+            Phase::Up(server) if server.is_lost() => return Ok(Reach::Ending),
+            Phase::Up(server) => return Ok(Reach::Up(Arc::clone(server))),
+            Phase::Starting(waiting) => return Ok(Reach::Starting(waiting.clone())),
+            Phase::Cold | Phase::Down => {}
         }
         let pause = match state.failures.verdict(Instant::now()) {
             Verdict::Try(pause) => pause,
@@ -142,30 +172,19 @@ impl Life {
         };
         let (done, waiting) = watch::channel(None);
         state.phase = Phase::Starting(waiting.clone());
-        drop(state);
         let life = Arc::clone(self);
         self.tracker.spawn(async move { life.live(pause, done).await });
-        Ok(waiting)
+        Ok(Reach::Starting(waiting))
     }
 
     /// One server from its start to its end.
-    async fn live(
-        self: Arc<Self>,
-        pause: Duration,
-        done: watch::Sender<Option<Result<Arc<Server>, StartError>>>,
-    ) {
+    async fn live(self: Arc<Self>, pause: Duration, done: watch::Sender<Outcome>) {
         let mut stop = self.stop.subscribe();
-        let start = async {
-            tokio::time::sleep(pause).await;
-            server::start(&self.config, &self.shims, &self.tracker).await
-        };
-        let started = tokio::select! {
-            started = start => started,
-            () = server::asked(&mut stop, StopForce::Ask) => {
-                self.state().phase = Phase::Down;
-                return;
-            }
-        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = server::asked(&mut stop, StopForce::Ask) => return self.turn_to(Phase::Down),
+        }
+        let started = server::start(&self.config, &self.shims, &self.tracker, &mut stop).await;
         let (server, child) = match started {
             Ok((server, child)) => (Arc::new(server), child),
             Err(error) => {
@@ -176,10 +195,10 @@ impl Life {
             }
         };
         tracing::info!(version = %server.version, port = server.port, pid = server.pid, "opencode serves");
-        self.state().phase = Phase::Up(Arc::clone(&server));
+        self.turn_to(Phase::Up(Arc::clone(&server)));
         done.send_replace(Some(Ok(Arc::clone(&server))));
         match server::watch(&server, child, stop).await {
-            Ended::Stopped => self.state().phase = Phase::Down,
+            Ended::Stopped => self.turn_to(Phase::Down),
             Ended::Lost(reason) => {
                 tracing::warn!(%reason, "opencode was lost");
                 self.failed(StartError::Failed(reason));
@@ -191,7 +210,13 @@ impl Life {
         let mut state = self.state();
         state.failures.add(Instant::now());
         state.last_error = Some(error);
-        state.phase = Phase::Down;
+        drop(state);
+        self.turn_to(Phase::Down);
+    }
+
+    fn turn_to(&self, phase: Phase) {
+        self.state().phase = phase;
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// Ends the server and everything that runs on its behalf; returns when nothing is left.
@@ -249,6 +274,10 @@ fn describe(server: &Server) -> String {
         None => String::new(),
     };
     format!("opencode {} on port {}, {turns} turns{stream}{unknown}", server.version, server.port)
+}
+
+fn disposed() -> BackendError {
+    BackendError::Lost("the backend was disposed".to_owned())
 }
 
 fn circuit_open(last: Option<&StartError>, left: Duration) -> BackendError {

@@ -1,18 +1,24 @@
 //! The opencode_server backend: one opencode HTTP server serves every session of an agent in a workspace.
 //! opencode's types stop here; nothing of it is stored, and a person is asked through the turn's own channels only.
 //!
-//! `life` starts servers and says when a new one is tried; `server` is one of them; `stream` hands its events to
-//! turns; `turn` follows one turn; `translate` is the turn as pure state; `interrupted` finds one that was cut off.
+//! `life` says when a server is started and when a new one is tried; `server` is one of them; `stream` hands its events
+//! to turns; `turn` follows one turn, `stopping` stops it, `ending` names its end; `translate` is the turn as pure
+//! state; `interrupted` finds a turn that was cut off; `client`, `event` and `wire` are opencode's words.
 
 mod choices;
 mod client;
+mod ending;
+mod environment;
+mod event;
 mod failure;
 mod ids;
 mod interrupted;
 mod life;
+mod parts;
 #[cfg(test)]
 mod recorded;
 mod server;
+mod stopping;
 mod stream;
 mod translate;
 mod turn;
@@ -35,10 +41,7 @@ use server::directory_of;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use turn::Place;
-
-/// How long a conversation may take to fall idle before it is looked into.
-const SETTLE_DEADLINE: Duration = Duration::from_secs(10);
+use stopping::{Place, SETTLE_DEADLINE, settle};
 
 /// How an opencode server is run.
 #[derive(Clone, Debug)]
@@ -177,7 +180,7 @@ impl AgentBackend for OpencodeBackend {
         let directory = directory_of(&handle.worktree)?;
         let session = handle.agent_session_id.clone();
         let place = Place { server: Arc::clone(&server), directory, session };
-        turn::settle(&place, SETTLE_DEADLINE).await?;
+        settle(&place, SETTLE_DEADLINE).await?;
         // Archived, not deleted: what an agent said stays readable in opencode.
         let archived = server.client.archive(&place.directory, &place.session, turn::now_ms());
         match server.unless_lost(archived).await? {
@@ -199,7 +202,7 @@ impl AgentBackend for OpencodeBackend {
 /// Finds out what became of interrupted turns. A turn that is not whole is cut off by a fork that ends before it:
 /// the place is another conversation then.
 async fn cut_back(place: &mut Place, turns: &[TurnRef]) -> Result<Interrupted, BackendError> {
-    turn::settle(place, SETTLE_DEADLINE).await?;
+    settle(place, SETTLE_DEADLINE).await?;
     let Place { server, directory, session } = place.clone();
     let messages = server.unless_lost(server.client.messages(&directory, &session)).await??;
     match interrupted::find(&session, &messages, turns) {

@@ -1,7 +1,8 @@
 //! Recorded traffic of opencode 1.18.33 (`fixtures/opencode`), played through the translator.
 
+use super::event::{Event, GlobalEvent};
 use super::translate::{Standing, TurnView, replay};
-use super::wire::{Event, GlobalEvent, Message};
+use super::wire::Message;
 use crate::domain::failure::FailureReason;
 use crate::domain::permission::PermissionKind;
 use crate::domain::turn::{ToolStatus, TurnEvent};

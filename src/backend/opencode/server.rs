@@ -1,14 +1,14 @@
 //! One running opencode server: started, proven ready, watched to its end. Never decides to start another.
 
+use super::OpencodeConfig;
 use super::choices::Catalogue;
 use super::client::{CallError, Client, Password};
+use super::environment::environment;
 use super::stream::{self, Routes};
-use super::{Home, OpencodeConfig, OpencodePermission};
 use crate::backend::BackendError;
 use crate::domain::turn::StopForce;
-use crate::process::{Child, ChildSpec, Environment, Shims, StdinMode, StopPlan};
+use crate::process::{Child, ChildSpec, Shims, StdinMode, StopPlan};
 use reqwest::StatusCode;
-use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -151,14 +151,16 @@ impl Server {
 /// Starts a server and returns when it is ready: it told its port, answers with the password, and refuses without.
 ///
 /// # Errors
-/// When it could not be started, ended, was not ready within the deadline, or is of another version.
+/// When it could not be started, ended, was not ready within the deadline, is of another version, or `stop` was asked.
+/// Nothing of it is left then.
 ///
 /// # Cancel safety
-/// Dropping the future ends what was started.
+/// Dropping the future ends what was started, without waiting.
 pub(super) async fn start(
     config: &OpencodeConfig,
     shims: &Shims,
     tracker: &TaskTracker,
+    stop: &mut watch::Receiver<Option<StopForce>>,
 ) -> Result<(Server, Child), StartError> {
     let password = Password::random();
     let spec = ChildSpec {
@@ -182,38 +184,36 @@ pub(super) async fn start(
         let version = check(&client).await?;
         Ok((client, port, version))
     };
+    let failed = |cause: String| Err(StartError::Failed(cause));
     let ready = tokio::select! {
-        ready = tokio::time::timeout(config.start_deadline, ready) => ready,
-        exit = child.exited() => {
-            return Err(StartError::Failed(format!("opencode ended with {exit}: {}", tail(&child))));
+        ready = ready => ready,
+        exit = child.exited() => failed(format!("opencode ended with {exit}: {}", tail(&child))),
+        () = tokio::time::sleep(config.start_deadline) => {
+            let waited = config.start_deadline.as_secs();
+            failed(format!("opencode was not ready within {waited} s: {}", tail(&child)))
+        }
+        () = asked(stop, StopForce::Ask) => failed("opencode was stopped while it started".to_owned()),
+    };
+    let (client, port, version) = match ready {
+        Ok(ready) => ready,
+        Err(error) => {
+            end(&child, StopForce::Terminate, stop).await;
+            return Err(error);
         }
     };
-    match ready {
-        Ok(Ok((client, port, version))) => Ok((
-            Server {
-                client,
-                port,
-                pid: child.pid(),
-                version,
-                routes: Routes::new(),
-                tracker: tracker.clone(),
-                opened: Mutex::default(),
-                catalogues: Mutex::default(),
-                lanes: Mutex::default(),
-                lost: watch::Sender::new(None),
-            },
-            child,
-        )),
-        Ok(Err(error)) => {
-            child.stop(StopForce::Terminate).await;
-            Err(error)
-        }
-        Err(_) => {
-            child.stop(StopForce::Terminate).await;
-            let waited = config.start_deadline.as_secs();
-            Err(StartError::Failed(format!("opencode was not ready within {waited} s: {}", tail(&child))))
-        }
-    }
+    let server = Server {
+        client,
+        port,
+        pid: child.pid(),
+        version,
+        routes: Routes::new(),
+        tracker: tracker.clone(),
+        opened: Mutex::default(),
+        catalogues: Mutex::default(),
+        lanes: Mutex::default(),
+        lost: watch::Sender::new(None),
+    };
+    Ok((server, child))
 }
 
 /// Watches a server to its end and returns why it ended; nothing of it is left then. `stop` ends it.
@@ -236,11 +236,16 @@ pub(super) async fn watch(
         Ended::Lost(_) => StopForce::Kill,
         Ended::Stopped => StopForce::Terminate,
     };
+    end(&child, force, &mut stop).await;
+    ended
+}
+
+/// Ends a child and its tree, by force as soon as force is asked for.
+async fn end(child: &Child, force: StopForce, stop: &mut watch::Receiver<Option<StopForce>>) {
     tokio::select! {
         () = child.stop(force) => {}
-        () = asked(&mut stop, StopForce::Kill) => child.stop(StopForce::Kill).await,
+        () = asked(stop, StopForce::Kill) => child.stop(StopForce::Kill).await,
     }
-    ended
 }
 
 /// Resolves when a stop of that force was asked; never, if nobody can ask any more.
@@ -257,49 +262,6 @@ pub(super) enum Ended {
     Lost(String),
     /// Because we said so.
     Stopped,
-}
-
-/// The environment: an allow-list, the agent's own settings, and the password last.
-fn environment(config: &OpencodeConfig, password: &Password) -> Result<Environment, StartError> {
-    let mut env = Environment::allow_listed()
-        .set("OPENCODE_DISABLE_AUTOUPDATE", "1")
-        .set("OPENCODE_PERMISSION", config.permission.as_json().to_string());
-    if let Home::Isolated(home) = &config.home {
-        env = env
-            .set("HOME", home)
-            .set("XDG_CONFIG_HOME", home.join(".config"))
-            .set("XDG_DATA_HOME", home.join(".local/share"))
-            .set("XDG_STATE_HOME", home.join(".local/state"))
-            .set("XDG_CACHE_HOME", home.join(".cache"));
-    }
-    for (name, value) in &config.env {
-        env = env.set(name, value);
-    }
-    let given = config.env.iter().rev().find(|(name, _)| name == "OPENCODE_CONFIG_CONTENT");
-    let content = config_content(given.map_or("{}", |(_, value)| value))?;
-    Ok(env.set("OPENCODE_CONFIG_CONTENT", content).set("OPENCODE_SERVER_PASSWORD", password.reveal()))
-}
-
-/// opencode's own snapshots are switched off (measured: a warm turn takes 0.10 s in place of 0.13 s): the
-/// worktree's checkpoints do their work. A configuration that asks for them keeps them.
-fn config_content(given: &str) -> Result<String, StartError> {
-    let bad =
-        |cause: &str| StartError::Incompatible(format!("OPENCODE_CONFIG_CONTENT is no JSON object: {cause}"));
-    let mut content: Value = serde_json::from_str(given).map_err(|error| bad(&error.to_string()))?;
-    let fields = content.as_object_mut().ok_or_else(|| bad("write it as {…}"))?;
-    fields.entry("snapshot").or_insert(Value::Bool(false));
-    Ok(content.to_string())
-}
-
-impl OpencodePermission {
-    /// What opencode reads in `OPENCODE_PERMISSION`; it beats its configuration files (measured on 1.18.33).
-    fn as_json(self) -> Value {
-        let word = match self {
-            Self::Ask => "ask",
-            Self::Allow => "allow",
-        };
-        json!({ "edit": word, "bash": word, "webfetch": word, "external_directory": word, "doom_loop": word })
-    }
 }
 
 /// Reads lines to the one that tells the port, and goes on draining: a full pipe would block the server.
@@ -413,12 +375,5 @@ mod tests {
     fn the_port_is_read_from_the_line() {
         assert_eq!(port_of("opencode server listening on http://127.0.0.1:4096\n"), Some(4096));
         assert_eq!(port_of("Warning: something http://127.0.0.1:1"), None);
-    }
-
-    #[test]
-    fn snapshots_are_off_unless_asked_for() {
-        assert_eq!(config_content("{}").unwrap(), r#"{"snapshot":false}"#);
-        assert_eq!(config_content(r#"{"snapshot":true}"#).unwrap(), r#"{"snapshot":true}"#);
-        assert!(matches!(config_content("[]"), Err(StartError::Incompatible(_))));
     }
 }

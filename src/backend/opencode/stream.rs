@@ -4,7 +4,7 @@
 //! subscribes again and reads the server's state, which is the only way to close a gap, as opencode replays nothing.
 
 use super::client::Client;
-use super::wire::{Event, GlobalEvent};
+use super::event::{Event, GlobalEvent};
 use eventsource_stream::Eventsource;
 use futures::StreamExt;
 use std::collections::HashMap;
@@ -16,10 +16,12 @@ use tokio::sync::{mpsc, watch};
 const SILENCE_MAX: Duration = Duration::from_secs(25);
 /// Events that a turn may be behind; more and its inbox is closed. A delta is about 100 bytes.
 const INBOX_EVENTS_MAX: usize = 2048;
-/// Connections that fail in a row before the server counts as lost (a stopped process still accepts them).
-const FAILURES_MAX: u32 = 3;
-/// Between two connections, doubled by each failure.
+/// Connections that fail in a row before the server's health is asked (a stopped process still accepts them):
+/// with that, three probes decide that it is lost.
+const FAILURES_MAX: u32 = 2;
+/// Between two connections, doubled by each failure up to 1.6 s.
 const PAUSE: Duration = Duration::from_millis(100);
+const DOUBLINGS_MAX: u32 = 4;
 
 /// Who hears the events of which session.
 #[derive(Debug)]
@@ -147,19 +149,21 @@ impl Routes {
 /// Reads the stream for ever, connecting again when it breaks. Returns, with the reason, when the server does not
 /// answer any more.
 pub(super) async fn run(client: &Client, routes: &Routes) -> String {
-    let mut failures = 0;
+    let mut failures = 0_u32;
     loop {
         let (opened, cause) = match client.events().await {
             Ok(answer) => read(answer, routes).await,
             Err(error) => (false, error.to_string()),
         };
         routes.set_open(false);
-        failures = if opened { 0 } else { failures + 1 };
-        if failures >= FAILURES_MAX {
-            return format!("its event stream failed {failures} times in a row: {cause}");
+        failures = if opened { 0 } else { failures.saturating_add(1) };
+        if failures >= FAILURES_MAX
+            && let Err(error) = client.health().await
+        {
+            return format!("its event stream failed {failures} times in a row ({cause}), and then: {error}");
         }
         tracing::debug!(%cause, failures, "the opencode event stream broke and is opened again");
-        tokio::time::sleep(PAUSE * 2_u32.pow(failures)).await;
+        tokio::time::sleep(PAUSE * 2_u32.pow(failures.min(DOUBLINGS_MAX))).await;
     }
 }
 

@@ -2,24 +2,18 @@
 //! reason to look. Knows no keys and no rows.
 
 use super::client::{CallError, Choices};
-use super::failure;
+use super::ending::{end, reply};
+use super::event::Event;
 use super::ids;
-use super::server::Server;
+use super::stopping::{Abandoned, Aborting, Place, SETTLE_DEADLINE, settle};
 use super::stream::Inbox;
-use super::translate::{Asked, Standing, TurnView, failure_of};
-use super::wire::Event;
+use super::translate::{Standing, TurnView, failure_of};
 use crate::backend::{BackendError, Prompt, TurnIo};
-use crate::domain::failure::FailureReason;
-use crate::domain::permission::{PermissionAnswer, PermissionDecision};
+use crate::domain::permission::PermissionAnswer;
 use crate::domain::turn::{StopForce, TurnEnd, TurnEvent};
-use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::runtime::Handle;
-use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 /// The stream tells everything; the server is asked this often in case it did not.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -32,8 +26,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const IDLE_WITH_REASON: Duration = Duration::from_secs(1);
 /// The same where nothing explains it.
 const IDLE_WITHOUT_REASON: Duration = Duration::from_secs(10);
-/// Between two aborts: one that comes before the run has begun stops nothing.
-const ABORT_EVERY: Duration = Duration::from_secs(1);
 /// How long the end is awaited after a stop was asked, by its force.
 const STOP_ASK: Duration = Duration::from_secs(10);
 const STOP_TERMINATE: Duration = Duration::from_secs(3);
@@ -43,19 +35,6 @@ const TRIES: u32 = 3;
 const TRY_PAUSE: Duration = Duration::from_millis(300);
 /// Looks that may fail in a row before the turn is given up.
 const FAILED_LOOKS_MAX: u32 = 5;
-
-/// Told to the model where a refusal came without words; without any, opencode ends the turn.
-const DENIED: &str = "this was not permitted; go on without it";
-/// Told to the model where its question was merely let through.
-const UNDECIDED: &str = "nobody is there to answer: decide yourself";
-
-/// A conversation on a server.
-#[derive(Clone)]
-pub(super) struct Place {
-    pub server: Arc<Server>,
-    pub directory: String,
-    pub session: String,
-}
 
 /// Milliseconds since 1970.
 pub(super) fn now_ms() -> u64 {
@@ -80,7 +59,7 @@ pub(super) async fn run(
     }
     // From here on a turn may run, so from here on dropping must stop it.
     let mut abandoned = Abandoned::new(place.clone(), lane);
-    settle(&place, STOP_ASK).await?;
+    settle(&place, SETTLE_DEADLINE).await?;
     let ids = ids::prompt_ids(prompt.turn, &place.session, now_ms());
     let mut turn = Turn::begin(place, io, &ids.message).await?;
     for notice in notices {
@@ -97,108 +76,6 @@ pub(super) async fn run(
     let end = ended?;
     abandoned.over();
     end
-}
-
-/// Waits until the conversation is idle, stopping what may still run in it.
-///
-/// # Errors
-/// [`BackendError::Lost`] when it does not become idle in time.
-pub(super) async fn settle(place: &Place, bound: Duration) -> Result<(), BackendError> {
-    let deadline = Instant::now() + bound;
-    loop {
-        let statuses = place.server.unless_lost(place.server.client.statuses(&place.directory)).await??;
-        if statuses.get(&place.session).is_none_or(|status| status.kind == "idle") {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            let session = &place.session;
-            return Err(BackendError::Lost(format!(
-                "{session} is still busy {} s after an abort",
-                bound.as_secs()
-            )));
-        }
-        place.server.unless_lost(place.server.client.abort(&place.directory, &place.session)).await?.ok();
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
-/// A turn that nobody waits for any more is stopped in the background, in a task that the server's owner awaits.
-struct Abandoned {
-    left: Option<(Place, OwnedMutexGuard<()>)>,
-    runtime: Handle,
-}
-
-impl Abandoned {
-    fn new(place: Place, lane: OwnedMutexGuard<()>) -> Self {
-        Self { left: Some((place, lane)), runtime: Handle::current() }
-    }
-
-    fn over(&mut self) {
-        self.left = None;
-    }
-}
-
-impl Drop for Abandoned {
-    fn drop(&mut self) {
-        let Some((place, lane)) = self.left.take() else { return };
-        if place.server.is_lost() {
-            return;
-        }
-        let tracker = place.server.tracker.clone();
-        tracker.spawn_on(
-            async move {
-                // A prompt may be on its way: it is aborted again until the session has been idle for a while.
-                let quiet = async {
-                    place.server.client.abort(&place.directory, &place.session).await.ok();
-                    tokio::time::sleep(ABORT_EVERY).await;
-                    settle(&place, STOP_ASK).await
-                };
-                let stopped = tokio::select! {
-                    stopped = quiet => stopped,
-                    reason = place.server.lost() => Err(BackendError::Lost(reason)),
-                };
-                if let Err(error) = stopped {
-                    tracing::debug!(session = %place.session, %error, "an abandoned turn was not seen to stop");
-                }
-                drop(lane);
-            },
-            &self.runtime,
-        );
-    }
-}
-
-/// Aborts again and again until the turn is over.
-struct Aborting {
-    task: AbortOnDropHandle<()>,
-    over: CancellationToken,
-    deadline: Instant,
-}
-
-impl Aborting {
-    fn start(place: Place, deadline: Instant) -> Self {
-        let over = CancellationToken::new();
-        let until = over.clone();
-        let tracker = place.server.tracker.clone();
-        let task = tracker.spawn(async move {
-            while !until.is_cancelled() && !place.server.is_lost() && Instant::now() < deadline + ABORT_EVERY
-            {
-                if let Err(error) = place.server.client.abort(&place.directory, &place.session).await {
-                    tracing::debug!(session = %place.session, %error, "an abort was not taken");
-                }
-                tokio::select! {
-                    () = until.cancelled() => {}
-                    () = tokio::time::sleep(ABORT_EVERY) => {}
-                }
-            }
-        });
-        Self { task: AbortOnDropHandle::new(task), over, deadline }
-    }
-
-    /// Returns when no abort is on its way, so that none can hit the next turn.
-    async fn finish(self) {
-        self.over.cancel();
-        tokio::time::timeout(STOP_TERMINATE, self.task).await.ok();
-    }
 }
 
 /// A turn's own end.
@@ -222,7 +99,7 @@ struct Turn {
 
 /// What woke the turn.
 enum Wake {
-    Heard(Option<Event>),
+    Heard(Option<Box<Event>>),
     Stop,
     Answer(Option<PermissionAnswer>),
     Look,
@@ -288,7 +165,7 @@ impl Turn {
                     Wake::Stop
                 }
                 answer = self.io.answers.recv(), if self.hears_answers => Wake::Answer(answer),
-                event = self.inbox.next() => Wake::Heard(event),
+                event = self.inbox.next() => Wake::Heard(event.map(Box::new)),
                 () = tokio::time::sleep_until(look_at) => Wake::Look,
             };
             match wake {
@@ -503,60 +380,4 @@ async fn read(place: &Place, view: &mut TurnView, depth: Depth) -> Result<(bool,
         news.extend(view.apply_history(&client.messages(directory, session).await?));
     }
     Ok((idle, news))
-}
-
-/// The end of a turn whose session is idle.
-fn end(view: &TurnView, stop_was_asked: bool) -> Ended {
-    let failed = |reason, message: &str| BackendError::Turn { reason, message: message.to_owned() };
-    match view.standing() {
-        Standing::Failed(error) if failure::is_abort(&error) && stop_was_asked => Ok(TurnEnd::Cancelled),
-        Standing::Failed(error) if failure::is_abort(&error) => {
-            Err(failed(FailureReason::AgentCrashed, "somebody else aborted the turn in opencode"))
-        }
-        Standing::Failed(error) if failure::reason(&error) == FailureReason::Refused => Ok(TurnEnd::Refused),
-        Standing::Failed(error) => Err(failure::of_turn(&error)),
-        Standing::Finished { finish } if finish == "content-filter" => Ok(TurnEnd::Refused),
-        Standing::Finished { .. } | Standing::Paused { .. } if view.is_empty() => {
-            Err(failed(FailureReason::EmptyTurn, "opencode ended the turn without text, tool call or usage"))
-        }
-        Standing::Finished { finish } | Standing::Paused { finish } => {
-            Ok(TurnEnd::Completed { stop_reason: finish, usage: view.usage() })
-        }
-        Standing::NotBegun | Standing::Underway if stop_was_asked => Ok(TurnEnd::Cancelled),
-        Standing::NotBegun | Standing::Underway => match failure_of(view) {
-            Some(error) => Err(failure::of_turn(error)),
-            None if view.is_empty() => {
-                Err(failed(FailureReason::EmptyTurn, "opencode took the prompt and did not run it"))
-            }
-            None => Err(failed(FailureReason::AgentCrashed, "opencode stopped in the middle of its answer")),
-        },
-    }
-}
-
-/// The call that carries a decision: path and body.
-fn reply(request: &str, asked: &Asked, decision: PermissionDecision) -> (String, Value) {
-    use PermissionDecision as D;
-    let permission = |body| (format!("permission/{request}/reply"), body);
-    let question = |answers: Value| (format!("question/{request}/reply"), json!({ "answers": answers }));
-    match (asked, decision) {
-        (Asked::Permission, D::AllowOnce) => permission(json!({ "reply": "once" })),
-        (Asked::Permission, D::AllowAlways) => permission(json!({ "reply": "always" })),
-        (Asked::Permission, D::Deny { message }) => {
-            permission(json!({ "reply": "reject", "message": message.unwrap_or_else(|| DENIED.to_owned()) }))
-        }
-        // Words are no permission; they are told to the model.
-        (Asked::Permission, D::Answers(answers)) => {
-            permission(json!({ "reply": "reject", "message": answers.concat().join("; ") }))
-        }
-        (Asked::Question { .. }, D::Answers(answers)) => question(json!(answers)),
-        (Asked::Question { count }, D::AllowOnce | D::AllowAlways) => {
-            question(json!(vec![[UNDECIDED]; *count]))
-        }
-        (Asked::Question { count }, D::Deny { message: Some(message) }) => {
-            question(json!(vec![[message]; *count]))
-        }
-        (Asked::Question { .. }, D::Deny { message: None }) => {
-            (format!("question/{request}/reject"), json!({}))
-        }
-    }
 }

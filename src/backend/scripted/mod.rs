@@ -2,8 +2,9 @@
 //! [`AgentBackend`] can be tried with it at once and without chance; it honours the whole contract. It starts nothing.
 //!
 //! # Directives
-//! One a line, played in order; the first one of a line takes the rest of it. Lines without one are ignored, a prompt
-//! without any is echoed, and so is nothing within `<transcript>…</transcript>` (a conversation told again).
+//! One a line, played in order; the first one of a line takes the rest of it. Lines without one are ignored; a prompt
+//! without any is echoed. What stands within `<conversation_so_far>…</conversation_so_far>`, a conversation told again, is
+//! passed over: its directives were played when they were new.
 //!
 //! | directive | what happens |
 //! |---|---|

@@ -70,10 +70,7 @@ impl<'a> Player<'a> {
             let words = self.turn.earlier().iter().map(|prompt| count(prompt)).sum::<i64>();
             self.usage.input_tokens = words + 1;
         }
-        let cut = match self.play_all(steps, settings).await {
-            Ok(()) => None,
-            Err(cut) => Some(cut),
-        };
+        let cut = self.play_all(steps, settings).await.err();
         let answer = Answer { output: self.output, stop_reason: "end_turn".into(), usage: self.usage };
         match cut {
             None if answer.output.is_empty() && answer.usage.is_zero() => {

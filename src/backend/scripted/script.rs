@@ -63,7 +63,7 @@ impl From<ScriptError> for BackendError {
 
 /// The steps of a prompt, in the order of its lines.
 pub(super) fn steps(prompt: &str, scenarios: &Scenarios) -> Result<Vec<Step>, ScriptError> {
-    let prompt = without_transcript(prompt);
+    let prompt = without_the_retold(prompt);
     let mut steps = Vec::new();
     for (mark, rest) in prompt.lines().filter_map(directive) {
         match mark {
@@ -163,10 +163,10 @@ fn leading_number(text: &str) -> u64 {
 }
 
 /// The text without conversations told again: their directives were run when they were new.
-fn without_transcript(text: &str) -> String {
-    const CLOSE: &str = "</transcript>";
+fn without_the_retold(text: &str) -> String {
+    const CLOSE: &str = "</conversation_so_far>";
     let mut text = text.to_owned();
-    while let Some(from) = text.find("<transcript>") {
+    while let Some(from) = text.find("<conversation_so_far>") {
         let Some(length) = text[from..].find(CLOSE) else { break };
         text.replace_range(from..from + length + CLOSE.len(), "");
     }
@@ -205,7 +205,10 @@ mod tests {
     #[test]
     fn a_prompt_without_directive_is_echoed() {
         assert_eq!(of("HANGING ESSAY:"), [Step::Say("echo: HANGING ESSAY:".into())]);
-        assert_eq!(of("<transcript>CRASH</transcript>\nhi"), [Step::Say("echo: hi".into())]);
+        assert_eq!(
+            of("<conversation_so_far>CRASH</conversation_so_far>\nhi"),
+            [Step::Say("echo: hi".into())]
+        );
     }
 
     #[test]

@@ -53,10 +53,11 @@ pub fn cluster_folder(name: &str) -> (PathBuf, Arc<OwnedFd>) {
     let (folder, lock) = (0..1000)
         .map(numbered)
         .find_map(|folder| {
-            let lock = File::create(folder.with_extension("lock")).unwrap();
+            // A number that another account of the machine has used is left to it.
+            let lock = File::create(folder.with_extension("lock")).ok()?;
             lock.try_lock().ok().map(|()| (folder, lock))
         })
-        .expect("a thousand runs at once");
+        .expect("a free number below a thousand in a folder that can be written");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();

@@ -2,8 +2,11 @@
 
 pub mod cluster;
 pub mod conformance;
+pub mod faulty_way;
 pub mod leaks;
+pub mod node;
 pub mod opencode;
 pub mod owner;
 pub mod repos;
 pub mod shims;
+pub mod source;

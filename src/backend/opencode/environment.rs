@@ -1,0 +1,62 @@
+//! What opencode is told by its environment. Reads nothing of it back, and starts nothing.
+
+use super::client::Password;
+use super::server::StartError;
+use super::{Home, OpencodeConfig, OpencodePermission};
+use crate::process::Environment;
+use serde_json::{Value, json};
+
+/// The environment: an allow-list, the agent's own settings, and the password last.
+pub(super) fn environment(config: &OpencodeConfig, password: &Password) -> Result<Environment, StartError> {
+    let mut env = Environment::allow_listed()
+        .set("OPENCODE_DISABLE_AUTOUPDATE", "1")
+        .set("OPENCODE_PERMISSION", config.permission.as_json().to_string());
+    if let Home::Isolated(home) = &config.home {
+        env = env
+            .set("HOME", home)
+            .set("XDG_CONFIG_HOME", home.join(".config"))
+            .set("XDG_DATA_HOME", home.join(".local/share"))
+            .set("XDG_STATE_HOME", home.join(".local/state"))
+            .set("XDG_CACHE_HOME", home.join(".cache"));
+    }
+    for (name, value) in &config.env {
+        env = env.set(name, value);
+    }
+    let given = config.env.iter().rev().find(|(name, _)| name == "OPENCODE_CONFIG_CONTENT");
+    let content = config_content(given.map_or("{}", |(_, value)| value))?;
+    Ok(env.set("OPENCODE_CONFIG_CONTENT", content).set("OPENCODE_SERVER_PASSWORD", password.reveal()))
+}
+
+/// opencode's own snapshots are switched off (measured: a warm turn takes 0.10 s in place of 0.13 s): the
+/// worktree's checkpoints do their work. A configuration that asks for them keeps them.
+fn config_content(given: &str) -> Result<String, StartError> {
+    let bad =
+        |cause: &str| StartError::Incompatible(format!("OPENCODE_CONFIG_CONTENT is no JSON object: {cause}"));
+    let mut content: Value = serde_json::from_str(given).map_err(|error| bad(&error.to_string()))?;
+    let fields = content.as_object_mut().ok_or_else(|| bad("write it as {…}"))?;
+    fields.entry("snapshot").or_insert(Value::Bool(false));
+    Ok(content.to_string())
+}
+
+impl OpencodePermission {
+    /// What opencode reads in `OPENCODE_PERMISSION`; it beats its configuration files (measured on 1.18.33).
+    fn as_json(self) -> Value {
+        let word = match self {
+            Self::Ask => "ask",
+            Self::Allow => "allow",
+        };
+        json!({ "edit": word, "bash": word, "webfetch": word, "external_directory": word, "doom_loop": word })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_are_off_unless_asked_for() {
+        assert_eq!(config_content("{}").unwrap(), r#"{"snapshot":false}"#);
+        assert_eq!(config_content(r#"{"snapshot":true}"#).unwrap(), r#"{"snapshot":true}"#);
+        assert!(matches!(config_content("[]"), Err(StartError::Incompatible(_))));
+    }
+}

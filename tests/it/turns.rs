@@ -1,0 +1,266 @@
+//! The path of one task, from the INSERT to the final row, with the scripted agent: what the engine promises whatever the agent.
+
+use crate::support::node::{TestNode, scripted_agent, scripted_config};
+use agentpool::domain::agent::AgentName;
+use agentpool::wire::api::{
+    AppliedView, ApplyChanges, ChangeView, CloseSession, ClosedView, NewTask, PoolView, SessionView, TaskView,
+};
+use agentpool::wire::permission::AnswerBody;
+use reqwest::{Method, StatusCode};
+use uuid::Uuid;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_insert_is_picked_up_by_notify_alone_and_answered() {
+    let node = TestNode::scripted().await;
+    let session = node.session().await;
+    let sql = node.sql().await;
+    let row = sql
+        .query_one(
+            "INSERT INTO agentpool.tasks (session_id, agent, prompt) VALUES ($1, 'scripted', 'SAY: hello') RETURNING id",
+            &[&session.id],
+        )
+        .await
+        .unwrap();
+    let (task, events) = node.finish(row.get(0)).await;
+    assert_eq!((task.status.as_str(), task.output.as_deref()), ("completed", Some("hello")), "{task:?}");
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!((kinds.first(), kinds.last()), (Some(&"turn_started"), Some(&"turn_ended")), "{kinds:?}");
+    let positions: Vec<i64> = events.iter().map(|event| event.pos).collect();
+    assert!(positions.windows(2).all(|pair| pair[1] == pair[0] + 1), "{positions:?}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_turn_recalls_the_first_in_the_same_conversation() {
+    let node = TestNode::scripted().await;
+    let session = node.session().await;
+    node.turn(session.id, "scripted", "my name is Ada").await;
+    let second = node.turn(session.id, "scripted", "RECALL").await;
+    assert!(second.output.as_deref().unwrap().contains("my name is Ada"), "{second:?}");
+    let session: SessionView = node.get(&format!("/api/sessions/{}", session.id)).await;
+    assert_eq!(session.conversations.len(), 1);
+    assert_eq!(session.conversations[0].status, "idle");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sessions_run_in_parallel_and_two_tasks_of_one_session_do_not() {
+    let node = TestNode::scripted().await;
+    let (one, two) = (node.session().await, node.session().await);
+    let first = node.submit(one.id, "scripted", "HANG").await;
+    let behind = node.submit(one.id, "scripted", "SAY: behind").await;
+    let beside = node.turn(two.id, "scripted", "SAY: beside").await;
+    assert_eq!(beside.status, "completed", "it ended while the other session's turn runs");
+    let (first, behind): (TaskView, TaskView) = (
+        node.get(&format!("/api/tasks/{}", first.id)).await,
+        node.get(&format!("/api/tasks/{}", behind.id)).await,
+    );
+    assert_eq!((first.status.as_str(), behind.status.as_str()), ("running", "queued"));
+    let _: TaskView = node.post(&format!("/api/tasks/{}/cancel", first.id), &(), StatusCode::ACCEPTED).await;
+    let (first, _) = node.finish(first.id).await;
+    let (behind, _) = node.finish(behind.id).await;
+    assert_eq!((first.status.as_str(), behind.status.as_str()), ("cancelled", "completed"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_becomes_a_change_with_the_agents_name_and_is_applied_as_a_branch() {
+    let node = TestNode::scripted().await;
+    let session = node.session().await;
+    let task = node.turn(session.id, "scripted", "TOOL:write notes.txt remember this").await;
+    assert_eq!(task.status, "completed", "{task:?}");
+    let changes: Vec<ChangeView> = node.get(&format!("/api/sessions/{}/changes", session.id)).await;
+    let change = &changes[..];
+    assert_eq!(change.len(), 1, "{changes:?}");
+    assert_eq!(
+        (change[0].path.as_str(), change[0].agent.as_str(), change[0].operation.as_str(), change[0].task_id),
+        ("notes.txt", "scripted", "create", Some(task.id))
+    );
+    let path = format!("/api/sessions/{}/changes/apply", session.id);
+    let body = ApplyChanges { branch: Some("from-agent".into()), message: None };
+    let applied: AppliedView = node.post(&path, &body, StatusCode::OK).await;
+    assert_eq!((applied.branch.as_str(), applied.changes), ("from-agent", 1));
+    let shown = crate::support::repos::git(&node.project, &["show", "from-agent:notes.txt"]);
+    assert_eq!(shown.trim(), "remember this");
+    assert!(!node.project.join("notes.txt").exists(), "the user's checkout is not touched");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_changed_between_turns_is_a_change_by_user() {
+    let node = TestNode::scripted().await;
+    let session = node.session().await;
+    node.turn(session.id, "scripted", "SAY: hi").await;
+    let view: SessionView = node.get(&format!("/api/sessions/{}", session.id)).await;
+    std::fs::write(std::path::Path::new(&view.worktree.unwrap()).join("mine.txt"), "by hand\n").unwrap();
+    node.turn(session.id, "scripted", "TOOL:write its.txt by agent").await;
+    let changes: Vec<ChangeView> = node.get(&format!("/api/sessions/{}/changes", session.id)).await;
+    let who: Vec<(&str, &str)> = changes.iter().map(|c| (c.path.as_str(), c.agent.as_str())).collect();
+    assert_eq!(who, [("mine.txt", "user"), ("its.txt", "scripted")]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_becomes_a_row_frees_the_hand_and_is_answered_by_a_person() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = scripted_config(&folder).await;
+    config.hands = 1;
+    let mut agent = scripted_agent("scripted");
+    agent.permission = serde_json::from_str(r#"{"policy": "ask"}"#).unwrap();
+    config.agents.insert(AgentName::new("scripted").unwrap(), agent);
+    let node = TestNode::start(config, vec![folder]).await;
+    let (one, two) = (node.session().await, node.session().await);
+    let asking = node.submit(one.id, "scripted", "ASK: may I").await;
+    let request = node.one_pending_permission().await;
+    assert_eq!((request.task_id, request.agent.as_str()), (asking.id, "scripted"));
+    let beside = node.turn(two.id, "scripted", "SAY: beside").await;
+    assert_eq!(beside.status, "completed", "the only hand was free");
+    let path = format!("/api/permissions/{}/answer", request.id);
+    let _: serde_json::Value = node.post(&path, &AnswerBody::AllowOnce, StatusCode::OK).await;
+    let (asking, _) = node.finish(asking.id).await;
+    assert!(asking.output.as_deref().unwrap_or("").contains("allowed"), "{asking:?}");
+    let again = node.request(Method::POST, &path).json(&AnswerBody::AllowOnce).send().await.unwrap();
+    assert_eq!(again.status(), StatusCode::CONFLICT, "of two answers one wins");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_answers_at_once_and_the_row_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = scripted_config(&folder).await;
+    let mut agent = scripted_agent("scripted");
+    agent.permission = serde_json::from_str(r#"{"policy": "deny"}"#).unwrap();
+    config.agents.insert(AgentName::new("timid").unwrap(), agent);
+    let node = TestNode::start(config, vec![folder]).await;
+    let session = node.session().await;
+    let task = node.turn(session.id, "timid", "ASK: may I").await;
+    assert!(task.output.as_deref().unwrap_or("").contains("denied"), "{task:?}");
+    let rows: Vec<agentpool::wire::api::PermissionView> = node.get("/api/permissions?all=true").await;
+    assert_eq!((rows[0].status.as_str(), rows[0].answered_by.as_deref()), ("answered", Some("policy")));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_turn_is_tried_again_from_its_checkpoint_and_then_given_up() {
+    let node = TestNode::scripted().await;
+    let session = node.session().await;
+    let sql = node.sql().await;
+    let task = NewTask {
+        session_id: session.id,
+        agent: "scripted".into(),
+        prompt: "CRASH".into(),
+        max_failures: Some(2),
+        ..NewTask::default()
+    };
+    let task: TaskView = node.post("/api/tasks", &task, StatusCode::CREATED).await;
+    node.until("SELECT count(*) = 1 FROM agentpool.lanes WHERE state = 3").await;
+    let waiting: TaskView = node.get(&format!("/api/tasks/{}", task.id)).await;
+    assert_eq!((waiting.status.as_str(), waiting.failures), ("queued", 1), "{waiting:?}");
+    // The back-off is some seconds; the test need not wait for it.
+    sql.batch_execute(
+        "UPDATE agentpool.lanes SET wake_at = clock_timestamp() WHERE state = 3; NOTIFY tasks_new",
+    )
+    .await
+    .unwrap();
+    let (task, _) = node.finish(task.id).await;
+    assert_eq!((task.status.as_str(), task.failure_reason.as_deref()), ("failed", Some("agent_crashed")));
+    assert_eq!((task.failures, task.attempt), (2, 2));
+    let sessions: SessionView = node.get(&format!("/api/sessions/{}", session.id)).await;
+    assert_eq!(sessions.conversations[0].status, "crashed");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_gives_a_running_turn_back_uncharged_and_a_next_start_ends_it_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = scripted_config(&folder).await;
+    config.drain_timeout_secs = 0;
+    let node = TestNode::start(config, vec![folder]).await;
+    let session = node.session().await;
+    let running = node.submit(session.id, "scripted", "SLOW:100").await;
+    node.follow(running.id, |event| event.kind == "text").await;
+    let queued = node.submit(session.id, "scripted", "SAY: after the restart").await;
+    let sql = node.sql().await;
+    let (config, project, folders) = node.stop().await;
+    let row = sql
+        .query_one("SELECT status, failures FROM agentpool.tasks WHERE id = $1", &[&running.id])
+        .await
+        .unwrap();
+    assert_eq!((row.get::<_, String>(0).as_str(), row.get::<_, i32>(1)), ("queued", 0));
+    let node = TestNode::start_on(config, project, folders).await;
+    let (running, _) = node.finish(running.id).await;
+    let (queued, _) = node.finish(queued.id).await;
+    assert_eq!((running.status.as_str(), running.attempt), ("completed", 2), "{running:?}");
+    assert_eq!(queued.output.as_deref(), Some("after the restart"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_ends_with_the_drain_and_liveness_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = scripted_config(&folder).await;
+    let node = TestNode::start(config, vec![folder]).await;
+    let session = node.session().await;
+    let task = node.submit(session.id, "scripted", "SLOW:50").await;
+    node.follow(task.id, |event| event.kind == "text").await;
+    assert_eq!(reqwest::get(format!("{}/readyz", node.url)).await.unwrap().status(), StatusCode::OK);
+    node.shutdown.ask();
+    assert_eq!(
+        reqwest::get(format!("{}/readyz", node.url)).await.unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(reqwest::get(format!("{}/livez", node.url)).await.unwrap().status(), StatusCode::OK);
+    let sql = node.sql().await;
+    node.stop().await;
+    let row = sql.query_one("SELECT status FROM agentpool.tasks WHERE id = $1", &[&task.id]).await.unwrap();
+    assert_eq!(
+        row.get::<_, String>(0),
+        "completed",
+        "a turn that ends within the drain timeout ends by itself"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_session_ends_its_queue_and_keeps_a_dirty_worktree_unless_forced() {
+    let node = TestNode::scripted().await;
+    let session = node.session().await;
+    node.turn(session.id, "scripted", "TOOL:write notes.txt precious").await;
+    let path = format!("/api/sessions/{}/close", session.id);
+    let kept: ClosedView = node.post(&path, &CloseSession::default(), StatusCode::OK).await;
+    assert!(!kept.worktree_removed && !kept.kept_because.is_empty(), "{kept:?}");
+    let worktree = std::path::PathBuf::from(kept.worktree.unwrap());
+    assert!(worktree.join("notes.txt").exists());
+    let refused = NewTask {
+        session_id: session.id,
+        agent: "scripted".into(),
+        prompt: "x".into(),
+        ..NewTask::default()
+    };
+    let _: serde_json::Value = node.post("/api/tasks", &refused, StatusCode::CONFLICT).await;
+    let gone: ClosedView = node.post(&path, &CloseSession { force: true }, StatusCode::OK).await;
+    assert!(gone.worktree_removed && !worktree.exists());
+    let final_checkpoints = "SELECT count(*) = 1 FROM agentpool.checkpoints WHERE kind = 'final'";
+    node.until(final_checkpoints).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_agents_in_one_session_share_its_worktree_and_keep_their_own_conversations() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = scripted_config(&folder).await;
+    config.agents.insert(AgentName::new("second").unwrap(), scripted_agent("scripted"));
+    let node = TestNode::start(config, vec![folder]).await;
+    let session = node.session().await;
+    node.turn(session.id, "scripted", "TOOL:write a.txt from the first").await;
+    node.turn(session.id, "second", "TOOL:write b.txt from the second").await;
+    let view: SessionView = node.get(&format!("/api/sessions/{}", session.id)).await;
+    let worktree = std::path::PathBuf::from(view.worktree.unwrap());
+    assert!(worktree.join("a.txt").exists() && worktree.join("b.txt").exists());
+    let agents: Vec<&str> = view.conversations.iter().map(|c| c.agent.as_str()).collect();
+    assert_eq!(agents, ["scripted", "second"]);
+    let pool: PoolView = node.get("/api/pool").await;
+    assert_eq!((pool.size, pool.busy), (2, 0));
+    let unknown = format!("/api/tasks/{}", Uuid::nil());
+    assert_eq!(node.request(Method::GET, &unknown).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    node.stop().await;
+}
