@@ -2,6 +2,7 @@
 
 mod backends;
 mod data_folder;
+mod keepers;
 mod local_node;
 mod postgres;
 
@@ -17,15 +18,16 @@ use crate::dispatch::pg_source::PgSource;
 use crate::dispatch::rescuer;
 use crate::domain::agent::{AgentName, AgentProfile};
 use crate::domain::ids::{Incarnation, NodeId, SessionId};
-use crate::http::{Api, Feed, FeedWake, Token};
+use crate::http::{Api, Feed, Token};
 use crate::pool::AgentPool;
 use crate::pool::eviction::Limits;
 use crate::process::Shims;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-use crate::store::listener::{Hint, Listener, ListenerState, listener};
+use crate::store::listener::{Listener, ListenerState, listener};
 use crate::store::migrate::{MigrateError, migrate};
 use crate::worktree::Worktrees;
+use keepers::{feed_commits, feed_hints, serve_http, sweep, until, upkeep};
 use local_node::NodeHandle;
 use postgres::Database;
 use std::collections::BTreeMap;
@@ -39,16 +41,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How often idle slots are looked at.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// How often partitions are made ahead and the node's row is touched.
-const UPKEEP_EVERY: Duration = Duration::from_secs(60);
 /// What agents get between TERM and KILL.
 const AGENT_GRACE: Duration = Duration::from_secs(3);
 /// How long the listener may take to hear itself before the start fails.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(15);
-/// What open requests get at the end.
-const HTTP_GRACE: Duration = Duration::from_secs(2);
 
 /// Why a node could not start or go on. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -367,73 +363,5 @@ async fn heard(listener: &Listener) -> Result<(), AppError> {
                 "LISTEN hears nothing; when the URL points at a pooler, give the way past it with --database-direct-url".to_owned()
             }
         })),
-    }
-}
-
-async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = work => {}
-    }
-}
-
-async fn feed_commits(mut committed: broadcast::Receiver<SessionId>, feed: Feed) {
-    loop {
-        match committed.recv().await {
-            Ok(session) => feed.wake(FeedWake::Session(session)),
-            Err(broadcast::error::RecvError::Lagged(_)) => feed.wake(FeedWake::Any),
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
-    }
-}
-
-async fn feed_hints(mut hints: broadcast::Receiver<Hint>, me: NodeId, feed: Feed) {
-    loop {
-        match hints.recv().await {
-            Ok(Hint::SessionEvents(node)) if node == me.0 => {}
-            Ok(Hint::SessionEvents(_) | Hint::Reconnected) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                feed.wake(FeedWake::Any)
-            }
-            Ok(Hint::TasksNew | Hint::TasksCancel | Hint::PermissionsAnswered) => {}
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
-    }
-}
-
-async fn sweep(pool: AgentPool) {
-    let mut every = tokio::time::interval(SWEEP_EVERY);
-    loop {
-        every.tick().await;
-        pool.sweep().await;
-    }
-}
-
-async fn upkeep(store: Store, node: NodeId) {
-    let mut every = tokio::time::interval(UPKEEP_EVERY);
-    loop {
-        every.tick().await;
-        if let Err(error) = store.make_partitions().await {
-            tracing::warn!(%error, "partitions were not made ahead; there are two weeks left at least");
-        }
-        if let Err(error) = store.node_seen(node.0).await {
-            tracing::debug!(%error, "the node's row was not touched");
-        }
-    }
-}
-
-async fn serve_http(socket: tokio::net::TcpListener, api: Api, closing: CancellationToken) {
-    let serving = axum::serve(socket, crate::http::router(api))
-        .with_graceful_shutdown(closing.clone().cancelled_owned());
-    let bounded = async {
-        closing.cancelled().await;
-        tokio::time::sleep(HTTP_GRACE).await;
-    };
-    tokio::select! {
-        served = serving => {
-            if let Err(error) = served {
-                tracing::error!(%error, "the API ended");
-            }
-        }
-        () = bounded => {}
     }
 }

@@ -30,11 +30,11 @@
 //! dispatch/pg_source: store wire dispatch
 //! http              : store wire shutdown
 //! scripted_model    : shutdown
-//! telemetry         : domain
+//! telemetry         : config
 //! config            : process install
 //! cli               : wire process install config shutdown telemetry scripted_model app
 //! app               : wire process install embedded_postgres worktree backend store pool dispatch http config shutdown telemetry
-//! main              : cli
+//! main              : cli process
 //! ```
 
 pub mod app;

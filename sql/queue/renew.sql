@@ -1,5 +1,6 @@
 -- Purpose: extends the leases that are still held, locks in lane order, and tells which tasks were asked to be cancelled.
 -- Parameters: $1 uuid[] sessions, $2 int8[] fences, $3 float8 lease in seconds. A lease not returned is lost.
+-- Zero rows: all are.
 WITH held AS MATERIALIZED (
     SELECT l.session_id FROM agentpool.lanes l JOIN unnest($1::uuid[], $2::int8[]) AS w (session_id, fence)
       ON w.session_id = l.session_id AND w.fence = l.fence

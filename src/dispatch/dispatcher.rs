@@ -1,18 +1,20 @@
 //! The event loop of a node: hears wakes, admits and claims for its free hands, starts executors, writes their ends. One
-//! `select!` makes an [`Event`], one `match` handles it. Never runs a turn itself, never waits for the database inside the
+//! `select!` makes an `Event`, one `match` handles it. Never runs a turn itself, never waits for the database inside the
 //! match: what talks to it is one round in flight.
+
+mod round;
 
 use super::executor::{self, Ended, Engine, Seat};
 use super::leases::HeldLease;
-use super::task_source::{Finish, FinishOutcome, SourceError, TaskSource, Tick, Wake, Want};
+use super::task_source::{Finish, FinishOutcome, SourceError, Wake, Want};
 use crate::domain::failure::FailureReason;
-use crate::domain::ids::TaskId;
 use crate::domain::permission::PermissionAnswer;
 use crate::domain::task::{ClaimedTask, Lease, TaskStatus};
 use crate::domain::turn::{Stop, StopCause, StopForce};
 use crate::shutdown::Shutdown;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use round::{Errands, RoundEnd, round};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,35 +47,6 @@ enum Event {
     Ended(Box<Result<(Id, Ended), JoinError>>),
     Drain,
     Kill,
-}
-
-/// What a round was asked to do, and what came of it.
-struct RoundEnd {
-    finishes: Vec<Ended>,
-    errands: Errands,
-    answer: Result<RoundAnswer, SourceError>,
-}
-
-struct RoundAnswer {
-    tick: Tick,
-    cancelled: Vec<TaskId>,
-    answers: Vec<(TaskId, PermissionAnswer)>,
-}
-
-/// What the next round has to look at besides finishing and claiming.
-#[derive(Clone, Copy, Default)]
-struct Errands {
-    admit: bool,
-    cancels: bool,
-    answers: bool,
-}
-
-impl Errands {
-    const ALL: Self = Self { admit: true, cancels: true, answers: true };
-
-    fn any(self) -> bool {
-        self.admit || self.cancels || self.answers
-    }
 }
 
 /// A turn that runs.
@@ -359,51 +332,6 @@ async fn in_flight(round: &mut Option<BoxFuture<'static, RoundEnd>>) -> RoundEnd
         Some(round) => round.await,
         None => std::future::pending().await,
     }
-}
-
-/// One visit to the database. Its future is never dropped half-way but with the dispatcher itself.
-async fn round(
-    source: Arc<dyn TaskSource>,
-    finishes: Vec<Ended>,
-    errands: Errands,
-    want: Want,
-    running: Vec<Lease>,
-) -> RoundEnd {
-    let rows: Vec<Finish> = finishes.iter().filter_map(|ended| ended.finish.clone()).collect();
-    let answer = visit(source.as_ref(), &rows, errands, &want, &running).await;
-    RoundEnd { finishes, errands, answer }
-}
-
-async fn visit(
-    source: &dyn TaskSource,
-    finishes: &[Finish],
-    errands: Errands,
-    want: &Want,
-    running: &[Lease],
-) -> Result<RoundAnswer, SourceError> {
-    if errands.admit {
-        source.admit().await?;
-    }
-    let tick = source.tick(finishes, want).await?;
-    // From here on nothing may fail: the tick's leases must not be lost with an error of something else.
-    let tasks: Vec<TaskId> = running.iter().map(|lease| lease.task).collect();
-    let cancelled = if errands.cancels && !tasks.is_empty() {
-        source.cancels_asked(&tasks).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "cancels were not read; the next renewal does");
-            Vec::new()
-        })
-    } else {
-        Vec::new()
-    };
-    let answers = if errands.answers && !running.is_empty() {
-        source.take_answers(running).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "answers were not read; the next poll does");
-            Vec::new()
-        })
-    } else {
-        Vec::new()
-    };
-    Ok(RoundAnswer { tick, cancelled, answers })
 }
 
 fn give_back(held: HeldLease, task: &ClaimedTask) -> Ended {

@@ -1,27 +1,30 @@
 //! The task source over the store: conversions between the engine's words and rows. The only file of the engine that names
 //! the store. Never decides anything.
 
+mod rows;
+
 use super::rescuer::{self, Foreign, LeaseWatch, NodeSeen};
 use super::task_source::{
-    AppendOutcome, EventBatch, Finish, FinishOutcome, PermissionAsk, ProjectPlace, Renewed, SourceError,
-    TaskSource, Tick, TurnBegin, TurnFacts, TurnResult, Wake, Want, WorktreeFacts,
+    AppendOutcome, EventBatch, Finish, PermissionAsk, ProjectPlace, Renewed, SourceError, TaskSource, Tick,
+    TurnBegin, TurnFacts, TurnResult, Wake, Want, WorktreeFacts,
 };
 use crate::domain::agent::AgentName;
 use crate::domain::change::FileChange;
 use crate::domain::failure::FailureReason;
-use crate::domain::ids::{Fence, Incarnation, NodeId, SessionId, TaskId, WorkspaceId};
+use crate::domain::ids::{Fence, Incarnation, NodeId, SessionId, TaskId};
 use crate::domain::permission::{PermissionAnswer, PermissionDecision};
 use crate::domain::session::{AgentSessionStatus, SessionKey};
-use crate::domain::task::{ClaimedTask, Lease, TaskSettings, TaskStatus};
+use crate::domain::task::{Lease, TaskStatus};
 use crate::domain::text;
-use crate::store::events::{Appended, NewBatch, NewEvent};
+use crate::store::events::{Appended, NewBatch};
 use crate::store::listener::{Hint, Listener};
 use crate::store::permissions::NewPermission;
-use crate::store::queue::{ClaimWish, ClaimedRow, FinishRow, Finished, ForeignLease};
+use crate::store::queue::{ClaimWish, FinishRow, ForeignLease};
 use crate::store::turns::{BeginRow, ChangeRow, ConversationRow, ResultRow, UsageRow};
 use crate::store::{Store, StoreError};
 use crate::wire;
 use async_trait::async_trait;
+use rows::{change_row, claimed_task, finish_outcome, finish_row, new_batch};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -341,93 +344,4 @@ impl LeaseWatch for PgSource {
 
 fn held(held: bool) -> Result<(), SourceError> {
     if held { Ok(()) } else { Err(SourceError::LostLease) }
-}
-
-fn finish_row(finish: &Finish) -> FinishRow {
-    let (reason, error) = match &finish.failure {
-        Some((reason, message)) => {
-            (Some(reason.as_str()), Some(text::cut(text::clean(message.clone()), 64 << 10)))
-        }
-        None => (None, None),
-    };
-    FinishRow {
-        session: finish.lease.session.0,
-        fence: finish.lease.fence.0,
-        task: finish.lease.task.0,
-        status: finish.status.as_str(),
-        wait_secs: finish.wait.as_secs_f64(),
-        reason,
-        error,
-        charged: i32::from(finish.charged),
-        conversation: finish.conversation.as_ref().map(|(agent, status, poison)| {
-            (agent.as_str().to_owned(), status.as_str(), poison.map(|reason| reason.as_str()))
-        }),
-    }
-}
-
-fn finish_outcome(finished: Finished) -> FinishOutcome {
-    match finished {
-        Finished::Done | Finished::DoneBefore => FinishOutcome::Done,
-        Finished::Busy => FinishOutcome::Again,
-        Finished::LostLease => FinishOutcome::LostLease,
-    }
-}
-
-/// `None` for a name that the table's own CHECK would have refused.
-fn claimed_task(row: ClaimedRow) -> Option<ClaimedTask> {
-    Some(ClaimedTask {
-        lease: Lease { session: SessionId(row.session), task: TaskId(row.task), fence: Fence(row.fence) },
-        workspace: WorkspaceId(row.workspace),
-        agent: AgentName::new(row.agent).ok()?,
-        prompt: row.prompt,
-        settings: TaskSettings {
-            model: row.model,
-            mode_id: row.mode_id,
-            thinking_option_id: row.thinking_option_id,
-            feature_values: row.feature_values,
-        },
-        attempt: row.attempt,
-        failures: row.failures,
-        failures_max: row.max_failures,
-        last_seq: row.last_seq,
-        previous_fence: row.previous_fence.map(Fence),
-        cancel_requested: row.cancel_requested,
-    })
-}
-
-fn new_batch(batch: &EventBatch) -> NewBatch {
-    let events = (batch.first_seq..).zip(batch.events.iter().cloned()).map(|(seq, event)| {
-        let stored = wire::event::stored(event);
-        NewEvent {
-            seq,
-            kind: stored.kind,
-            tool: stored.tool,
-            content: stored.content,
-            input: stored.input,
-            output: stored.output,
-        }
-    });
-    NewBatch {
-        session: batch.lease.session.0,
-        task: batch.lease.task.0,
-        fence: batch.lease.fence.0,
-        events: events.collect(),
-    }
-}
-
-fn change_row(change: &FileChange) -> ChangeRow {
-    ChangeRow {
-        path: text::clean(change.path.clone()),
-        old_path: change.old_path.clone().map(text::clean),
-        path_raw: change.path_raw.clone(),
-        operation: change.operation.as_str(),
-        old_mode: change.old_mode.clone(),
-        new_mode: change.new_mode.clone(),
-        binary: change.binary,
-        old_blob: change.old_blob.clone(),
-        new_blob: change.new_blob.clone(),
-        diff: change.diff.clone().map(text::clean),
-        additions: change.additions,
-        deletions: change.deletions,
-    }
 }

@@ -42,14 +42,13 @@ async fn locked(client: &mut tokio_postgres::Client) -> Result<(), MigrateError>
     }
     client
         .batch_execute(
-            "SET lock_timeout = 0; SET statement_timeout = 0; SELECT pg_advisory_lock(1095782475, 0)",
+            // The history table goes by the search path, which must not depend on the role's name.
+            "SET lock_timeout = 0; SET statement_timeout = 0; SELECT pg_advisory_lock(1095782475, 0); \
+             CREATE SCHEMA IF NOT EXISTS agentpool; SET search_path = agentpool",
         )
         .await
         .map_err(StoreError::from)?;
-    embedded::migrations::runner()
-        .set_migration_table_name("agentpool_schema_history")
-        .run_async(client)
-        .await?;
+    embedded::migrations::runner().set_migration_table_name("schema_history").run_async(client).await?;
     Ok(())
 }
 

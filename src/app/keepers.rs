@@ -1,0 +1,86 @@
+//! What runs beside the dispatcher for as long as the node does: bridges, sweeps, upkeep, the API's server. Each ends with the token
+//! it is given.
+
+use crate::domain::ids::{NodeId, SessionId};
+use crate::http::{Api, Feed, FeedWake};
+use crate::pool::AgentPool;
+use crate::store::Store;
+use crate::store::listener::Hint;
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+/// How often idle slots are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often partitions are made ahead and the node's row is touched.
+const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+/// What open requests get at the end.
+const HTTP_GRACE: Duration = Duration::from_secs(2);
+
+pub(super) async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+pub(super) async fn feed_commits(mut committed: broadcast::Receiver<SessionId>, feed: Feed) {
+    loop {
+        match committed.recv().await {
+            Ok(session) => feed.wake(FeedWake::Session(session)),
+            Err(broadcast::error::RecvError::Lagged(_)) => feed.wake(FeedWake::Any),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+pub(super) async fn feed_hints(mut hints: broadcast::Receiver<Hint>, me: NodeId, feed: Feed) {
+    loop {
+        match hints.recv().await {
+            Ok(Hint::SessionEvents(node)) if node == me.0 => {}
+            Ok(Hint::SessionEvents(_) | Hint::Reconnected) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                feed.wake(FeedWake::Any)
+            }
+            Ok(Hint::TasksNew | Hint::TasksCancel | Hint::PermissionsAnswered) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+pub(super) async fn sweep(pool: AgentPool) {
+    let mut every = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        every.tick().await;
+        pool.sweep().await;
+    }
+}
+
+pub(super) async fn upkeep(store: Store, node: NodeId) {
+    let mut every = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        every.tick().await;
+        if let Err(error) = store.make_partitions().await {
+            tracing::warn!(%error, "partitions were not made ahead; there are two weeks left at least");
+        }
+        if let Err(error) = store.node_seen(node.0).await {
+            tracing::debug!(%error, "the node's row was not touched");
+        }
+    }
+}
+
+pub(super) async fn serve_http(socket: tokio::net::TcpListener, api: Api, closing: CancellationToken) {
+    let serving = axum::serve(socket, crate::http::router(api))
+        .with_graceful_shutdown(closing.clone().cancelled_owned());
+    let bounded = async {
+        closing.cancelled().await;
+        tokio::time::sleep(HTTP_GRACE).await;
+    };
+    tokio::select! {
+        served = serving => {
+            if let Err(error) = served {
+                tracing::error!(%error, "the API ended");
+            }
+        }
+        () = bounded => {}
+    }
+}

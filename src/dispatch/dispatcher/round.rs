@@ -1,0 +1,82 @@
+//! One visit to the database: what the dispatcher asks of the other side at once, and what comes back. Decides nothing.
+
+use super::super::executor::Ended;
+use super::super::task_source::{Finish, SourceError, TaskSource, Tick, Want};
+use crate::domain::ids::TaskId;
+use crate::domain::permission::PermissionAnswer;
+use crate::domain::task::Lease;
+use std::sync::Arc;
+
+/// What a round was asked to do, and what came of it.
+pub(super) struct RoundEnd {
+    pub(super) finishes: Vec<Ended>,
+    pub(super) errands: Errands,
+    pub(super) answer: Result<RoundAnswer, SourceError>,
+}
+
+pub(super) struct RoundAnswer {
+    pub(super) tick: Tick,
+    pub(super) cancelled: Vec<TaskId>,
+    pub(super) answers: Vec<(TaskId, PermissionAnswer)>,
+}
+
+/// What the next round has to look at besides finishing and claiming.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Errands {
+    pub(super) admit: bool,
+    pub(super) cancels: bool,
+    pub(super) answers: bool,
+}
+
+impl Errands {
+    pub(super) const ALL: Self = Self { admit: true, cancels: true, answers: true };
+
+    pub(super) fn any(self) -> bool {
+        self.admit || self.cancels || self.answers
+    }
+}
+
+/// One visit to the database. Its future is never dropped half-way but with the dispatcher itself.
+pub(super) async fn round(
+    source: Arc<dyn TaskSource>,
+    finishes: Vec<Ended>,
+    errands: Errands,
+    want: Want,
+    running: Vec<Lease>,
+) -> RoundEnd {
+    let rows: Vec<Finish> = finishes.iter().filter_map(|ended| ended.finish.clone()).collect();
+    let answer = visit(source.as_ref(), &rows, errands, &want, &running).await;
+    RoundEnd { finishes, errands, answer }
+}
+
+async fn visit(
+    source: &dyn TaskSource,
+    finishes: &[Finish],
+    errands: Errands,
+    want: &Want,
+    running: &[Lease],
+) -> Result<RoundAnswer, SourceError> {
+    if errands.admit {
+        source.admit().await?;
+    }
+    let tick = source.tick(finishes, want).await?;
+    // From here on nothing may fail: the tick's leases must not be lost with an error of something else.
+    let tasks: Vec<TaskId> = running.iter().map(|lease| lease.task).collect();
+    let cancelled = if errands.cancels && !tasks.is_empty() {
+        source.cancels_asked(&tasks).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cancels were not read; the next renewal does");
+            Vec::new()
+        })
+    } else {
+        Vec::new()
+    };
+    let answers = if errands.answers && !running.is_empty() {
+        source.take_answers(running).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "answers were not read; the next poll does");
+            Vec::new()
+        })
+    } else {
+        Vec::new()
+    };
+    Ok(RoundAnswer { tick, cancelled, answers })
+}
