@@ -50,7 +50,10 @@ pub(super) async fn feed_hints(mut hints: broadcast::Receiver<Hint>, me: NodeId,
 pub(super) async fn sweep(pool: AgentPool) {
     let mut every = tokio::time::interval(SWEEP_EVERY);
     loop {
-        every.tick().await;
+        tokio::select! {
+            _ = every.tick() => {}
+            () = pool.given_back() => {}
+        }
         pool.sweep().await;
     }
 }

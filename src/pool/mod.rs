@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -29,6 +30,7 @@ struct Inner {
     slots: Mutex<HashMap<SessionKey, Arc<Slot>>>,
     limits: Limits,
     evictions: AtomicU64,
+    given_back: Arc<Notify>,
 }
 
 /// What the health page and `agentpool pool` show.
@@ -70,6 +72,7 @@ impl AgentPool {
                 slots: Mutex::default(),
                 limits,
                 evictions: AtomicU64::new(0),
+                given_back: Arc::default(),
             }),
         }
     }
@@ -82,7 +85,11 @@ impl AgentPool {
     pub async fn check_out(&self, key: &SessionKey) -> Option<SlotGuard> {
         let backend = self.inner.backends.get(&key.agent)?.clone();
         loop {
-            let slot = self.slots().entry(key.clone()).or_insert_with(|| Slot::new(key.clone())).clone();
+            let slot = self
+                .slots()
+                .entry(key.clone())
+                .or_insert_with(|| Slot::new(key.clone(), self.inner.given_back.clone()))
+                .clone();
             let guard = slot.lock(backend.clone()).await;
             // The sweep may have taken the slot out of the map while we waited: then it is nobody's, and a new one is made.
             if self.slots().get(key).is_some_and(|now| Arc::ptr_eq(now, guard.slot())) {
@@ -110,6 +117,11 @@ impl AgentPool {
             self.evict(key).await;
         }
         verdicts
+    }
+
+    /// Resolves when a turn has given its slot back since the last call: the pool may be over its limit now.
+    pub async fn given_back(&self) {
+        self.inner.given_back.notified().await;
     }
 
     /// Gives back what the slot's conversation holds, unless a turn has taken it meanwhile. The conversation stays resumable.

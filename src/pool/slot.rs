@@ -6,7 +6,7 @@ use crate::backend::{AgentBackend, AgentSessionHandle, BackendError, EnsureSessi
 use crate::domain::session::SessionKey;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
 
 pub(super) struct Slot {
@@ -16,6 +16,8 @@ pub(super) struct Slot {
     /// Callers that wait for `turn`.
     waiting: AtomicUsize,
     awaiting_permission: AtomicBool,
+    /// Wakes the sweep, which may find the pool over its limit.
+    given_back: Arc<Notify>,
     warm: Mutex<Warm>,
 }
 
@@ -25,12 +27,13 @@ struct Warm {
 }
 
 impl Slot {
-    pub(super) fn new(key: SessionKey) -> Arc<Self> {
+    pub(super) fn new(key: SessionKey, given_back: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
             key,
             turn: Arc::default(),
             waiting: AtomicUsize::new(0),
             awaiting_permission: AtomicBool::new(false),
+            given_back,
             warm: Mutex::new(Warm { handle: None, last_used: Instant::now() }),
         })
     }
@@ -143,5 +146,6 @@ impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.slot.awaiting_permission.store(false, Ordering::Relaxed);
         self.slot.warm().last_used = Instant::now();
+        self.slot.given_back.notify_one();
     }
 }

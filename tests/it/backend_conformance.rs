@@ -1,7 +1,9 @@
 //! Each backend keeps the same promises; they are written in `support/conformance.rs`.
 
 use crate::support::conformance::{Subject, conformance, keeps_every_promise};
+use crate::support::opencode::Stage;
 use agentpool::backend::AgentBackend;
+use agentpool::backend::opencode::OpencodePermission;
 use agentpool::backend::scripted::{Scenarios, ScriptedBackend, ScriptedConfig};
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,56 @@ async fn a_scripted_backend_without_a_folder_resumes_within_its_life() {
     promise::a_released_conversation_is_resumed(&subject).await;
     promise::a_closed_conversation_begins_anew(&subject).await;
     promise::an_unknown_conversation_begins_anew_and_says_so(&subject).await;
+}
+
+/// One test for all promises: a start is dear, and each server takes 700 MB.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_real_opencode_keeps_every_promise() {
+    keeps_every_promise(&Opencode {
+        stage: Stage::new(OpencodePermission::Ask).await,
+        backend: Mutex::default(),
+    })
+    .await;
+}
+
+/// The real server with a scripted model.
+struct Opencode {
+    stage: Stage,
+    /// After a restart: the newer one.
+    backend: Mutex<Option<Arc<dyn AgentBackend>>>,
+}
+
+#[async_trait]
+impl Subject for Opencode {
+    fn backend(&self) -> Arc<dyn AgentBackend> {
+        let newer = self.backend.lock().unwrap().clone();
+        newer.unwrap_or_else(|| self.stage.backend.clone())
+    }
+
+    async fn restart(&self) {
+        self.backend().dispose(Duration::from_secs(5)).await;
+        *self.backend.lock().unwrap() = Some(self.stage.another_backend());
+    }
+
+    fn worktree(&self) -> PathBuf {
+        new_worktree(self.stage.folder.path())
+    }
+
+    fn say(&self, text: &str) -> String {
+        format!("SAY: {text}")
+    }
+
+    fn slow(&self, n: u32) -> String {
+        format!("SLOW:{n}")
+    }
+
+    fn ask_and_write(&self, path: &str, content: &str) -> String {
+        format!("TOOL:write {path} {content}")
+    }
+
+    fn recall(&self) -> String {
+        "RECALL".into()
+    }
 }
 
 /// Where the scripted agent keeps its conversations.

@@ -8,6 +8,7 @@ mod embedded_postgres;
 mod house;
 mod install;
 mod opencode_backend;
+mod opencode_turns;
 mod process;
 mod scripted_backend;
 mod scripted_model;

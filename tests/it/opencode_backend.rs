@@ -274,7 +274,7 @@ async fn a_program_that_is_no_opencode_is_refused_and_the_circuit_opens() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_breaks_again_and_again_loses_and_repeats_nothing() {
-    let way = FaultyWay::to(&opencode_program()).await;
+    let way = FaultyWay::to(&opencode_program().await).await;
     let stage = Stage::with_program(OpencodePermission::Ask, way.program.clone()).await;
     let handle = stage.open(&stage.worktree("w")).await;
 

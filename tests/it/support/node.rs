@@ -1,11 +1,13 @@
 //! A whole node in the test process: real Postgres, real git, its own data folder and project.
 
 use super::cluster::fresh_database;
+use super::opencode::{model_config, opencode_program};
 use super::repos::Repos;
 use super::shims::agentpool;
 use agentpool::app::Node;
 use agentpool::config::Config;
 use agentpool::domain::agent::AgentName;
+use agentpool::scripted_model::ScriptedModel;
 use agentpool::shutdown::Shutdown;
 use agentpool::wire::api::{NewSession, NewTask, PermissionView, SessionView, TaskView};
 use agentpool::wire::event::EventView;
@@ -15,6 +17,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -24,17 +27,30 @@ use uuid::Uuid;
 /// Longer than anything real takes, short enough to fail a hung test.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A node with what a test needs to talk to it.
-pub struct TestNode {
+/// What a test needs to talk to a node.
+#[derive(Clone)]
+pub struct Talk {
     pub url: String,
     pub token: String,
     pub database: tokio_postgres::Config,
+    pub project: PathBuf,
+}
+
+/// A node that this test owns.
+pub struct TestNode {
+    talk: Talk,
     pub shutdown: Shutdown,
     pub config: Config,
-    pub project: PathBuf,
     running: JoinHandle<Result<(), agentpool::app::AppError>>,
-    _folders: Vec<TempDir>,
-    http: reqwest::Client,
+    folders: Vec<TempDir>,
+}
+
+impl std::ops::Deref for TestNode {
+    type Target = Talk;
+
+    fn deref(&self) -> &Talk {
+        &self.talk
+    }
 }
 
 /// A configuration with one scripted agent, on an empty database and folder. The poll is a minute: what happens sooner
@@ -91,8 +107,7 @@ impl TestNode {
         let node = Node::start(config.clone(), agentpool(), shutdown.clone()).await.unwrap();
         let (url, token, database) = (node.url(), node.token().to_owned(), node.database());
         let running = tokio::spawn(node.join());
-        let http = reqwest::Client::new();
-        Self { url, token, database, shutdown, config, project, running, _folders: folders, http }
+        Self { talk: Talk { url, token, database, project }, shutdown, config, running, folders }
     }
 
     /// Drains and waits for the end; gives back what a next start needs.
@@ -102,9 +117,11 @@ impl TestNode {
             self.shutdown.ask();
         }
         tokio::time::timeout(PATIENCE, self.running).await.expect("the drain ends").unwrap().unwrap();
-        (self.config, self.project, self._folders)
+        (self.config, self.talk.project, self.folders)
     }
+}
 
+impl Talk {
     pub async fn sql(&self) -> Client {
         let (client, connection) = self.database.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -112,7 +129,7 @@ impl TestNode {
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
+        reqwest::Client::new().request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
@@ -202,4 +219,43 @@ async fn read<T: DeserializeOwned>(response: Response, expected: StatusCode) -> 
     let text = response.text().await.unwrap();
     assert_eq!(status, expected, "{text}");
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// A node with the real opencode and a scripted model, shared by the whole test process: each server takes 700 MB. Agents:
+/// `opencode` is allowed everything, `asking` asks a person, `timid` is refused everything. Its poll is a minute.
+pub async fn shared_opencode() -> (Talk, &'static ScriptedModel) {
+    static SHARED: OnceLock<(Talk, ScriptedModel)> = OnceLock::new();
+    let shared = tokio::task::spawn_blocking(|| SHARED.get_or_init(start_shared)).await.unwrap();
+    (shared.0.clone(), &shared.1)
+}
+
+/// Each test has a runtime of its own that ends with it: the node lives on threads of its own.
+fn start_shared() -> (Talk, ScriptedModel) {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let model = ScriptedModel::start(0).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let config = opencode_config(&folder, &model.base_url()).await;
+            let node = TestNode::start(config, vec![folder]).await;
+            tell.send((node.talk.clone(), model)).unwrap();
+            node.running.await.unwrap().unwrap();
+        });
+    });
+    told.recv().expect("the shared node did not start; its thread says why")
+}
+
+/// As [`scripted_config`], with the real opencode three times: one server each, started when it is first asked.
+pub async fn opencode_config(folder: &TempDir, model_url: &str) -> Config {
+    let mut config = scripted_config(folder).await;
+    let program = opencode_program().await;
+    for (name, policy) in [("opencode", "allow"), ("asking", "ask"), ("timid", "deny")] {
+        let agent = serde_json::json!({
+            "backend": "opencode_server", "command": program, "home": "isolated", "permission": {"policy": policy},
+            "env": {"OPENCODE_CONFIG_CONTENT": model_config(model_url), "OPENCODE_DISABLE_MODELS_FETCH": "1"},
+        });
+        config.agents.insert(AgentName::new(name).unwrap(), serde_json::from_value(agent).unwrap());
+    }
+    config
 }

@@ -8,10 +8,11 @@ use agentpool::domain::permission::PermissionAnswer;
 use agentpool::domain::session::SessionKey;
 use agentpool::domain::task::TaskSettings;
 use agentpool::domain::turn::{Stop, TurnEnd, TurnEvent, TurnRef};
+use agentpool::install::{Package, Quiet, install};
 use agentpool::process::Shims;
 use agentpool::scripted_model::ScriptedModel;
 use serde_json::json;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -23,26 +24,26 @@ use uuid::Uuid;
 
 use super::shims::marked_shims;
 
-const VERSION: &str = "1.18.33";
-
-/// The pinned opencode. Installed by whoever comes first, across processes.
-pub fn opencode_program() -> PathBuf {
+/// The pinned opencode, installed once under `target/`, by whoever comes first.
+pub async fn opencode_program() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/agents");
-    let cpu = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
-    let program = folder.join(format!("node_modules/opencode-linux-{cpu}/bin/opencode"));
     fs::create_dir_all(&folder).unwrap();
-    let lock = File::create(folder.join(".lock")).unwrap();
-    lock.lock().unwrap();
-    if !program.exists() {
-        let package = format!("opencode-ai@{VERSION}");
-        let install = Command::new("npm")
-            .args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
-            .args([folder.as_os_str(), package.as_ref()])
-            .output()
-            .unwrap();
-        assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
-    }
-    program
+    install(Package::Opencode, &folder, &Quiet)
+        .await
+        .expect("the tests need node and npm on this machine")
+        .program
+}
+
+/// opencode's configuration for a scripted model at this address.
+pub fn model_config(base_url: &str) -> String {
+    let model = json!({
+        "model": "local/echo", "small_model": "local/echo",
+        "provider": {"local": {
+            "npm": "@ai-sdk/openai-compatible", "name": "Local",
+            "options": {"baseURL": base_url, "apiKey": "x"},
+            "models": {"echo": {"name": "Echo"}, "other": {"name": "Other"}}}}
+    });
+    model.to_string()
 }
 
 /// A backend with its model, home and worktree.
@@ -52,6 +53,7 @@ pub struct Stage {
     pub shims: Shims,
     pub mark: String,
     pub folder: TempDir,
+    config: OpencodeConfig,
     _seat: SemaphorePermit<'static>,
 }
 
@@ -115,7 +117,7 @@ impl Running {
 
 impl Stage {
     pub async fn new(permission: OpencodePermission) -> Self {
-        let program = tokio::task::spawn_blocking(opencode_program).await.unwrap();
+        let program = opencode_program().await;
         Self::with_program(permission, program).await
     }
 
@@ -123,19 +125,12 @@ impl Stage {
         let _seat = SEATS.acquire().await.unwrap();
         let model = ScriptedModel::start(0).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let content = json!({
-            "model": "local/echo", "small_model": "local/echo",
-            "provider": {"local": {
-                "npm": "@ai-sdk/openai-compatible", "name": "Local",
-                "options": {"baseURL": model.base_url(), "apiKey": "x"},
-                "models": {"echo": {"name": "Echo"}, "other": {"name": "Other"}}}}
-        });
         let home = folder.path().join("home");
         fs::create_dir_all(&home).unwrap();
         let config = OpencodeConfig {
             program,
             env: vec![
-                ("OPENCODE_CONFIG_CONTENT".into(), content.to_string()),
+                ("OPENCODE_CONFIG_CONTENT".into(), model_config(&model.base_url())),
                 ("OPENCODE_DISABLE_MODELS_FETCH".into(), "1".into()),
             ],
             home: Home::Isolated(home),
@@ -146,8 +141,13 @@ impl Stage {
             permission,
         };
         let (shims, mark) = marked_shims();
-        let backend = Arc::new(OpencodeBackend::new(config, shims.clone()));
-        Self { backend, model, shims, mark, folder, _seat }
+        let backend = Arc::new(OpencodeBackend::new(config.clone(), shims.clone()));
+        Self { backend, model, shims, mark, folder, config, _seat }
+    }
+
+    /// One more on the same home, after the first was disposed of.
+    pub fn another_backend(&self) -> Arc<OpencodeBackend> {
+        Arc::new(OpencodeBackend::new(self.config.clone(), self.shims.clone()))
     }
 
     /// A git worktree of that name.
