@@ -31,14 +31,15 @@
 //! http              : store wire shutdown
 //! scripted_model    : shutdown
 //! telemetry         : config
-//! config            : process install
-//! cli               : wire process install config shutdown telemetry scripted_model app
+//! config            : install
+//! cli               : wire process install embedded_postgres config shutdown telemetry scripted_model app
 //! app               : wire process install embedded_postgres worktree backend store pool dispatch http config shutdown telemetry
 //! main              : cli process
 //! ```
 
 pub mod app;
 pub mod backend;
+pub mod cli;
 pub mod config;
 pub mod dispatch;
 pub mod domain;

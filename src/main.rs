@@ -1,4 +1,4 @@
-//! Parses the command line, runs the command, turns its outcome into an exit code.
+//! Runs a shim, or else the command line. Holds no logic of its own.
 
 use std::process::ExitCode;
 
@@ -8,5 +8,5 @@ fn main() -> ExitCode {
     if args.next().is_some_and(|word| word == "shim") {
         return agentpool::process::shim::main(args);
     }
-    ExitCode::from(2)
+    agentpool::cli::main()
 }

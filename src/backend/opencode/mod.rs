@@ -115,6 +115,7 @@ impl AgentBackend for OpencodeBackend {
         let found = match &opts.resume {
             None => None,
             Some(id) => match server.unless_lost(server.client.session(&directory, id)).await? {
+                Ok(session) if session.time.archived.is_some() => None,
                 Ok(session) => Some(session.id),
                 Err(error) if error.is_not_found() => None,
                 Err(error) => return Err(error.into()),

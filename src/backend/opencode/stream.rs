@@ -221,7 +221,11 @@ mod tests {
         let routes = Routes::new();
         routes.set_open(true);
         let mut inbox = routes.subscribe(&["parent".to_owned()]).await;
-        let child = Session { id: "child".to_owned(), parent_id: Some("parent".to_owned()) };
+        let child = Session {
+            id: "child".to_owned(),
+            parent_id: Some("parent".to_owned()),
+            time: crate::backend::opencode::wire::SessionTime::default(),
+        };
         routes.deliver(Event::Created(child.clone()));
         routes.deliver(idle("child"));
         routes.deliver(idle("stranger"));

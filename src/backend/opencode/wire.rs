@@ -29,6 +29,15 @@ pub(super) struct Session {
     pub id: String,
     #[serde(rename = "parentID")]
     pub parent_id: Option<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    pub time: SessionTime,
+}
+
+/// When things happened to a conversation.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct SessionTime {
+    /// We ended it then: it is not gone on with.
+    pub archived: Option<f64>,
 }
 
 /// What a session does: `busy`, `idle` or `retry` (and then why, and for the how-manyth time).

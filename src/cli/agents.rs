@@ -1,0 +1,131 @@
+//! `agentpool agents`: the service's agents, and the installation of one on this machine.
+
+use super::client::{Client, ClientArgs};
+use super::{CliError, Exit, output};
+use crate::config::{self, ConfigArgs, ConfigPlace};
+use crate::install::{self, Package, Progress};
+use crate::wire::api::AgentView;
+use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::time::Duration;
+
+/// Arguments of `agents`.
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct AgentsArgs {
+    #[command(subcommand)]
+    command: Option<AgentsCommand>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+#[derive(Subcommand, Debug)]
+enum AgentsCommand {
+    /// Install an agent (or Postgres) into the data folder, in the version that agentpool is tested with
+    Install(InstallArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct InstallArgs {
+    /// What to install
+    #[arg(value_parser = PossibleValuesParser::new(Package::ALL.map(Package::as_str)))]
+    name: String,
+    /// Where it went, as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: ConfigPlace,
+}
+
+pub(super) async fn run(args: AgentsArgs) -> Result<Exit, CliError> {
+    match args.command {
+        Some(AgentsCommand::Install(args)) => install(args).await,
+        None => list(&args.client, args.json).await,
+    }
+}
+
+async fn list(client: &ClientArgs, json: bool) -> Result<Exit, CliError> {
+    let agents: Vec<AgentView> = Client::new(client)?.get("/api/agents").await?;
+    if json {
+        output::json(&agents)?;
+        return Ok(Exit::Done);
+    }
+    let row = |agent: AgentView| {
+        vec![agent.name, agent.backend, agent.state, agent.default_model.unwrap_or_default(), agent.detail]
+    };
+    let nothing =
+        "no agents: install one with `agentpool agents install opencode` and start the service again";
+    let header = ["AGENT", "BACKEND", "STATE", "MODEL", "DETAIL"];
+    output::table(nothing, &header, agents.into_iter().map(row).collect())?;
+    Ok(Exit::Done)
+}
+
+async fn install(args: InstallArgs) -> Result<Exit, CliError> {
+    let package = Package::parse(&args.name)
+        .ok_or_else(|| CliError::Usage(format!("there is no package {:?}", args.name)))?;
+    let config = config::load(&ConfigArgs { place: args.place, ..ConfigArgs::default() })?;
+    let bar = Bar::new();
+    let work = install::install(package, &config.data_dir, &bar);
+    let installed = tokio::select! {
+        installed = work => installed?,
+        // Dropping the work kills npm.
+        Ok(()) = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+    };
+    bar.0.finish_and_clear();
+    if args.json {
+        let (program, version) = (&installed.program, &installed.version);
+        output::json(&json!({ "name": args.name, "version": version, "program": program }))?;
+    } else {
+        let program = installed.program.display();
+        output::line(&format!("{} {} is installed: {program}", args.name, installed.version))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// On a terminal a line that moves; elsewhere each step is a line of its own.
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    pub(super) fn new() -> Self {
+        let bar = ProgressBar::new_spinner();
+        let style = ProgressStyle::with_template("{spinner} {msg} {bytes} ({elapsed})");
+        bar.set_style(style.expect("a constant template that a test reads"));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
+    }
+}
+
+impl Progress for Bar {
+    fn step(&self, message: &str) {
+        if self.0.is_hidden() {
+            output::hint(message);
+        }
+        self.0.set_position(0);
+        self.0.set_message(message.to_owned());
+    }
+
+    fn bytes(&self, so_far: u64) {
+        self.0.set_position(so_far);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bars_template_is_one() {
+        Bar::new().step("downloading");
+    }
+}

@@ -1,0 +1,121 @@
+//! `agentpool session show|close ID`.
+
+use super::client::{Client, ClientArgs};
+use super::{CliError, Exit, output};
+use crate::wire::api::{CloseSession, ClosedView, ConversationView, SessionView};
+use clap::Subcommand;
+use uuid::Uuid;
+
+/// Arguments of `session`.
+#[derive(clap::Args, Debug)]
+pub(super) struct SessionArgs {
+    #[command(subcommand)]
+    command: SessionCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum SessionCommand {
+    /// Show a session and its conversations
+    Show(ShowArgs),
+    /// Close a session: what is queued ends as cancelled, its worktree goes when nothing would be lost
+    Close(CloseArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct ShowArgs {
+    /// Id of the session
+    id: Uuid,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+#[derive(clap::Args, Debug)]
+struct CloseArgs {
+    /// Id of the session
+    id: Uuid,
+    /// Remove the worktree although it holds work that is nowhere else; a last checkpoint is kept
+    #[arg(long)]
+    force: bool,
+    /// What it came to, as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub(super) async fn run(args: SessionArgs) -> Result<Exit, CliError> {
+    match args.command {
+        SessionCommand::Show(args) => show(args).await,
+        SessionCommand::Close(args) => close(args).await,
+    }
+}
+
+async fn show(args: ShowArgs) -> Result<Exit, CliError> {
+    let session: SessionView = Client::new(&args.client)?.get(&format!("/api/sessions/{}", args.id)).await?;
+    if args.json {
+        output::json(&session)?;
+        return Ok(Exit::Done);
+    }
+    output::details(&[
+        ("session", Some(session.id.to_string())),
+        ("title", Some(session.title).filter(|title| !title.is_empty())),
+        ("project", Some(session.project)),
+        ("status", Some(session.status)),
+        ("open tasks", Some(session.open_tasks.to_string())),
+        ("worktree", session.worktree),
+        ("created", Some(output::moment(session.created_at))),
+        ("closed", session.closed_at.map(output::moment)),
+    ])?;
+    if !session.conversations.is_empty() {
+        output::line("")?;
+        let header = ["AGENT", "STATUS", "TURNS", "TOKENS IN", "OUT", "USD", "CONVERSATION"];
+        output::table("", &header, session.conversations.into_iter().map(conversation).collect())?;
+    }
+    Ok(Exit::Done)
+}
+
+fn conversation(of: ConversationView) -> Vec<String> {
+    let status = match of.poisoned_reason {
+        Some(reason) => format!("{}, not resumed: {reason}", of.status),
+        None => of.status,
+    };
+    vec![
+        of.agent,
+        status,
+        of.turns.to_string(),
+        of.input_tokens.to_string(),
+        of.output_tokens.to_string(),
+        format!("{:.4}", of.cost_usd),
+        of.agent_session_id.unwrap_or_default(),
+    ]
+}
+
+async fn close(args: CloseArgs) -> Result<Exit, CliError> {
+    let client = Client::new(&args.client)?;
+    let body = CloseSession { force: args.force };
+    let closed: ClosedView = client.post(&format!("/api/sessions/{}/close", args.id), &body).await?;
+    if args.json {
+        output::json(&closed)?;
+        return Ok(Exit::Done);
+    }
+    output::line(match (closed.worktree_removed, &closed.worktree) {
+        (true, _) => "closed, its worktree is removed",
+        (false, Some(_)) => "closed, its worktree is kept",
+        (false, None) => "closed",
+    })?;
+    output::details(&[("worktree", closed.worktree)])?;
+    for reason in &closed.kept_because {
+        output::details(&[("kept because", Some(reason.clone()))])?;
+    }
+    if !closed.kept_because.is_empty() {
+        let again = args.client.again();
+        output::hint(&format!(
+            "take what you need with `agentpool changes apply {id}{again}`, then `agentpool session close {id} --force{again}`",
+            id = args.id
+        ));
+    }
+    Ok(Exit::Done)
+}
