@@ -6,7 +6,10 @@ mod keepers;
 mod local_node;
 mod postgres;
 
+pub use crate::store::StoreError;
+pub use crate::store::migrate::MigrateError;
 pub use data_folder::{DataFolder, DataFolderError};
+pub use postgres::DatabaseError;
 
 use crate::backend::AgentBackend;
 use crate::config::Config;
@@ -25,7 +28,7 @@ use crate::process::Shims;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::listener::{Listener, ListenerState, listener};
-use crate::store::migrate::{MigrateError, migrate};
+use crate::store::migrate::migrate;
 use crate::worktree::Worktrees;
 use keepers::{feed_commits, feed_hints, serve_http, sweep, until, upkeep};
 use local_node::NodeHandle;
@@ -54,7 +57,7 @@ pub enum AppError {
     DataFolder(#[from] DataFolderError),
     /// No Postgres.
     #[error(transparent)]
-    Postgres(#[from] postgres::DatabaseError),
+    Postgres(#[from] DatabaseError),
     /// The schema.
     #[error(transparent)]
     Migrate(#[from] MigrateError),

@@ -1,6 +1,6 @@
 //! What can go wrong in a command, and the exit code that says so. Decides nothing else.
 
-use crate::app::AppError;
+use crate::app::{AppError, DataFolderError, DatabaseError, MigrateError, StoreError};
 use crate::config::ConfigError;
 use crate::install::InstallError;
 use crate::telemetry::TelemetryError;
@@ -140,6 +140,7 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::Telemetry(_) => Exit::Config,
+            Self::App(error) => of_the_app(error),
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable { .. } | Self::StreamLost { .. } => Exit::Unavailable,
             Self::Refused { status, .. } => match status {
@@ -154,10 +155,28 @@ impl CliError {
             | Self::Foreign { .. }
             | Self::File { .. }
             | Self::Install(_)
-            | Self::App(_)
             | Self::Listen { .. }
             | Self::Runtime(_)
             | Self::Output(_) => Exit::Fault,
         }
+    }
+}
+
+/// By what the operator has to do: change the configuration, wait, or look.
+fn of_the_app(error: &AppError) -> Exit {
+    match error {
+        AppError::DataFolder(DataFolderError::InUse(_)) => Exit::NotFoundOrConflict,
+        AppError::Agent { .. } | AppError::Deaf(_) => Exit::Config,
+        AppError::Postgres(DatabaseError::Url { .. }) | AppError::Migrate(MigrateError::TooOld(_)) => {
+            Exit::Config
+        }
+        AppError::Store(StoreError::Unavailable(_))
+        | AppError::Migrate(MigrateError::Store(StoreError::Unavailable(_))) => Exit::Unavailable,
+        AppError::DataFolder(_)
+        | AppError::Postgres(_)
+        | AppError::Migrate(_)
+        | AppError::Store(_)
+        | AppError::Listen { .. }
+        | AppError::PostgresLost(_) => Exit::Fault,
     }
 }

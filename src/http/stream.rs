@@ -29,6 +29,9 @@ const BEAT_EVERY: Duration = Duration::from_secs(15);
 /// The net under lost wakes.
 const POLL_EVERY: Duration = Duration::from_secs(5);
 
+/// What a reader gets for its last rows when the program ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What wakes stream readers. Cheap to clone.
 #[derive(Clone)]
 pub struct Feed {
@@ -118,9 +121,13 @@ enum Over {
 impl Reader {
     async fn run(mut self, cursor: Option<String>) {
         let closing = self.api.closing.clone();
-        tokio::select! {
-            () = closing.cancelled() => {}
-            _ = self.read(cursor) => {}
+        let over = tokio::select! {
+            () = closing.cancelled() => None,
+            over = self.read(cursor) => Some(over),
+        };
+        if over.is_none() {
+            // Whoever follows a turn that ended with the drain still hears its end.
+            let _ = tokio::time::timeout(LAST_WORDS, self.catch_up()).await;
         }
     }
 

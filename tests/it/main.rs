@@ -12,5 +12,6 @@ mod opencode_turns;
 mod process;
 mod scripted_backend;
 mod scripted_model;
+mod serve;
 mod turns;
 mod worktree;

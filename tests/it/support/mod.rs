@@ -8,5 +8,6 @@ pub mod node;
 pub mod opencode;
 pub mod owner;
 pub mod repos;
+pub mod serve;
 pub mod shims;
 pub mod source;

@@ -1,0 +1,137 @@
+//! The real program, `agentpool serve`, as a process that can be killed, stopped and started again on its data folder.
+
+use super::leaks::marked_processes;
+use super::node::{PATIENCE, Talk};
+use super::repos::Repos;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A data folder, a project and a configuration; programs come and go on them.
+pub struct Place {
+    pub folder: TempDir,
+    pub repos: Repos,
+}
+
+/// A program that runs.
+pub struct Served {
+    process: Child,
+    pub talk: Talk,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Place {
+    /// With these lines of configuration besides the data folder and a free port.
+    pub fn new(settings: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // As root, Postgres runs under another account and has to get through.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let data = folder.path().join("data");
+        let text = format!(
+            "data_dir = {data:?}\nlisten = \"127.0.0.1:0\"\nlog_format = \"json\"\npoll_secs = 60.0\n{settings}\n"
+        );
+        fs::write(folder.path().join("agentpool.toml"), text).unwrap();
+        Self { folder, repos: Repos::new() }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_agentpool"));
+        command.arg("serve").arg("--config").arg(self.folder.path().join("agentpool.toml"));
+        command.env_remove("DATABASE_URL").env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    pub async fn serve(&self) -> Served {
+        let mut process = self.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let heard = said.clone();
+        std::thread::spawn(move || {
+            let mut tell = Some(tell);
+            for line in lines.map_while(Result::ok) {
+                if line.contains("agentpool is ready")
+                    && let Some(tell) = tell.take()
+                {
+                    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+                    let _ = tell.send(find_url(&line).expect("the line says where"));
+                }
+                heard.lock().unwrap().push(line);
+            }
+        });
+        let url = tokio::time::timeout(PATIENCE, told).await.expect("it is ready in time");
+        let url = url.unwrap_or_else(|_| panic!("it ended: {:#?}", said.lock().unwrap()));
+        let token = fs::read_to_string(self.data().join("token")).unwrap().trim().to_owned();
+        let database = tokio_postgres::Config::new();
+        let talk = Talk { url, token, database, project: self.repos.user.clone() };
+        Served { process, talk, said }
+    }
+
+    /// The mark of everything that a node on this folder starts.
+    pub fn mark(&self) -> String {
+        let node = fs::read_to_string(self.data().join("node_id")).unwrap();
+        format!("agentpool-{}", node.trim())
+    }
+
+    /// Waits until nothing that carries the mark is alive.
+    pub fn nothing_is_left(&self) {
+        let mark = self.mark();
+        let deadline = Instant::now() + PATIENCE;
+        while !marked_processes(&mark).is_empty() {
+            assert!(Instant::now() < deadline, "still alive: {:?}", names(&marked_processes(&mark)));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Served {
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub async fn ended(mut self) -> (ExitStatus, Vec<String>) {
+        let waiting = tokio::task::spawn_blocking(move || (self.process.wait().unwrap(), self));
+        let (status, served) =
+            tokio::time::timeout(PATIENCE, waiting).await.expect("it ends in time").unwrap();
+        let said = served.said.lock().unwrap().clone();
+        (status, said)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // After a failed assertion; what it had started ends by its lifelines.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn find_url(value: &serde_json::Value) -> Option<String> {
+    match value {
+        serde_json::Value::Object(fields) => fields
+            .get("url")
+            .and_then(|url| url.as_str().map(str::to_owned))
+            .or_else(|| fields.values().find_map(find_url)),
+        _ => None,
+    }
+}
+
+fn names(pids: &[u32]) -> Vec<String> {
+    let name = |pid: &u32| {
+        fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default()
+    };
+    pids.iter().map(|pid| format!("{pid}: {}", name(pid).replace('\0', " "))).collect()
+}
