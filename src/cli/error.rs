@@ -142,7 +142,7 @@ impl CliError {
             Self::Config(_) | Self::Telemetry(_) => Exit::Config,
             Self::App(error) => of_the_app(error),
             Self::Usage(_) => Exit::Usage,
-            Self::Unreachable { .. } | Self::StreamLost { .. } => Exit::Unavailable,
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::StreamLost { .. } => Exit::Unavailable,
             Self::Refused { status, .. } => match status {
                 400 | 422 => Exit::Usage,
                 404 | 409 => Exit::NotFoundOrConflict,
@@ -150,7 +150,6 @@ impl CliError {
                 _ => Exit::Fault,
             },
             Self::Scratch(_)
-            | Self::Broken { .. }
             | Self::Unauthorized { .. }
             | Self::Foreign { .. }
             | Self::File { .. }

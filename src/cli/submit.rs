@@ -66,25 +66,28 @@ pub(super) struct SubmitArgs {
     client: ClientArgs,
 }
 
+/// Where the task goes.
+enum Place {
+    Session(Uuid),
+    New(Project),
+}
+
 pub(super) async fn run(args: SubmitArgs) -> Result<Exit, CliError> {
     let prompt = read_prompt(&args.prompt, &mut std::io::stdin())?;
-    let project = match (&args.session, &args.project) {
-        (Some(_), _) => None,
-        (None, Some(named)) => Some(Project::named(named)?),
-        (None, None) => Some(Project::around(Path::new("."))?),
+    let place = match (args.session, &args.project) {
+        (Some(id), _) => Place::Session(id),
+        (None, Some(named)) => Place::New(Project::named(named)?),
+        (None, None) => Place::New(Project::around(Path::new("."))?),
     };
     let client = Client::new(&args.client)?;
-    let agent = match &args.agent {
-        Some(name) => name.clone(),
-        None => agent_default(client.get::<Vec<AgentView>>("/api/agents").await?),
-    };
-    let session_id = match (args.session, project) {
-        (Some(id), _) => id,
-        (None, Some(project)) => {
+    // Before a session is made, so that a slip in the name leaves none behind.
+    let agent = choose_agent(args.agent.clone(), client.get("/api/agents").await?)?;
+    let session_id = match place {
+        Place::Session(id) => id,
+        Place::New(project) => {
             let title = args.title.clone().unwrap_or_else(|| output::one_line(&prompt, TITLE_CHARS_MAX));
             client.post::<SessionView>("/api/sessions", &project.new_session(title)?).await?.id
         }
-        (None, None) => unreachable!("without a session there is a project"),
     };
     let task = NewTask {
         session_id,
@@ -148,10 +151,26 @@ fn too_long() -> CliError {
     ))
 }
 
-fn agent_default(agents: Vec<AgentView>) -> String {
-    match <[AgentView; 1]>::try_from(agents) {
-        Ok([only]) => only.name,
-        Err(_) => AGENT_DEFAULT.to_owned(),
+/// The one that was named, or the only one, or opencode.
+fn choose_agent(named: Option<String>, agents: Vec<AgentView>) -> Result<String, CliError> {
+    let names: Vec<String> = agents.into_iter().map(|agent| agent.name).collect();
+    let install = "install one with `agentpool agents install opencode` and start the service again";
+    let known = match names.as_slice() {
+        [] => install.to_owned(),
+        names => format!("it has {}", names.join(", ")),
+    };
+    match (named, names.as_slice()) {
+        (Some(name), names) if names.contains(&name) => Ok(name),
+        (Some(name), _) => {
+            let detail = format!("the service has no agent {name:?}: {known}");
+            Err(CliError::Refused { status: 404, detail })
+        }
+        (None, [only]) => Ok(only.clone()),
+        (None, names) if names.iter().any(|name| name == AGENT_DEFAULT) => Ok(AGENT_DEFAULT.to_owned()),
+        (None, []) => {
+            Err(CliError::Refused { status: 404, detail: format!("the service has no agents: {install}") })
+        }
+        (None, _) => Err(CliError::Usage(format!("say which agent is meant with --agent: {known}"))),
     }
 }
 
@@ -211,8 +230,16 @@ mod tests {
             state: "cold".to_owned(),
             detail: String::new(),
         };
-        assert_eq!(agent_default(vec![agent("a")]), "a");
-        assert_eq!(agent_default(vec![agent("a"), agent("b")]), "opencode");
-        assert_eq!(agent_default(vec![]), "opencode");
+        let chosen = |named: Option<&str>, names: &[&str]| {
+            choose_agent(named.map(str::to_owned), names.iter().copied().map(agent).collect())
+        };
+        assert_eq!(chosen(None, &["a"]).unwrap(), "a");
+        assert_eq!(chosen(None, &["a", "opencode"]).unwrap(), "opencode");
+        assert_eq!(chosen(Some("b"), &["a", "b"]).unwrap(), "b");
+        assert!(matches!(chosen(None, &["a", "b"]), Err(CliError::Usage(_))));
+        for (named, names) in [(Some("c"), &["a", "b"][..]), (None, &[]), (Some("a"), &[])] {
+            let error = chosen(named, names).unwrap_err();
+            assert_eq!(error.exit(), Exit::NotFoundOrConflict, "{error}");
+        }
     }
 }

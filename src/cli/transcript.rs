@@ -80,7 +80,8 @@ impl Transcript {
     ) -> io::Result<()> {
         if asked.status != "pending" {
             let by = asked.answered_by.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();
-            return self.item(out, &format!("{DIM}  {}{}{DIM:#}", asked.status, one_line(&by, 60)));
+            let outcome = one_line(&format!("{}{by}", asked.status), 80);
+            return self.item(out, &format!("{DIM}  {outcome}{DIM:#}"));
         }
         for text in questions(&asked.payload) {
             self.item(out, &format!("  {}", one_line(&text, LINE_CHARS_MAX)))?;
@@ -100,6 +101,7 @@ impl Transcript {
     pub(super) fn end(&mut self, end: &StreamEnd, out: &mut impl Write) -> io::Result<()> {
         let style = status_style(&end.status);
         let reason = end.failure_reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let outcome = one_line(&format!("{}{reason}", end.status), 100);
         let error = end.error.as_deref().filter(|_| end.status != "completed");
         let error = error.map(|error| format!(": {}", one_line(error, 1000))).unwrap_or_default();
         let cost = match (self.tokens, self.cost_usd) {
@@ -107,10 +109,7 @@ impl Transcript {
             ((read, written), 0.0) => format!("{DIM} · {read} tokens in, {written} out{DIM:#}"),
             ((read, written), cost) => format!("{DIM} · {read} tokens in, {written} out, ${cost:.4}{DIM:#}"),
         };
-        self.item(
-            out,
-            &format!("{style}{}{}{style:#}{error}{cost}", one_line(&end.status, 40), one_line(&reason, 60)),
-        )
+        self.item(out, &format!("{style}{outcome}{style:#}{error}{cost}"))
     }
 
     /// Closes an open line, so that something else can be written.
@@ -152,6 +151,8 @@ impl Transcript {
         let speaks = about.is_some() || status != "pending";
         if speaks && self.announced.insert(call.to_owned()) {
             let about = one_line(about.as_deref().unwrap_or_default(), LINE_CHARS_MAX);
+            // Some titles repeat the name before a colon.
+            let about = about.strip_prefix(&format!("{tool}: ")).unwrap_or(&about);
             self.item(out, &format!("{CYAN}→ {tool}{CYAN:#} {about}"))?;
         }
         if status == "failed" {
@@ -227,5 +228,4 @@ fn questions(payload: &Value) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "transcript_tests.rs"]
 mod tests;

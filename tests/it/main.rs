@@ -4,6 +4,7 @@
 mod support;
 
 mod backend_conformance;
+mod cli;
 mod embedded_postgres;
 mod house;
 mod install;

@@ -59,13 +59,14 @@ impl Check {
 
 pub(super) async fn run(args: DoctorArgs) -> Result<Exit, CliError> {
     let config = config::load(&args.config)?;
-    let client = ClientArgs { place: args.config.place.clone(), ..ClientArgs::default() };
+    let url = args.config.listen.as_ref().map(|listen| format!("http://{listen}"));
+    let client = ClientArgs { url, place: args.config.place.clone(), ..ClientArgs::default() };
     let (database, git, node, agents, service) = tokio::join!(
         database::check(&config),
         machine::git(),
         machine::node(),
         machine::agents(&config),
-        service::check(&client, &config),
+        service::check(&client),
     );
     let mut checks = vec![machine::data_folder(&config.data_dir)];
     checks.extend(database);

@@ -3,7 +3,6 @@
 use super::Check;
 use crate::cli::client::{Client, ClientArgs};
 use crate::cli::error::CliError;
-use crate::config::Config;
 use crate::wire::api::HealthView;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -11,7 +10,7 @@ use tokio::time::timeout;
 /// Its health comes from memory and one probe: this is long.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-pub(super) async fn check(args: &ClientArgs, config: &Config) -> Check {
+pub(super) async fn check(args: &ClientArgs) -> Check {
     let name = "service";
     let client = match Client::new(args) {
         Ok(client) => client,
@@ -28,9 +27,8 @@ pub(super) async fn check(args: &ClientArgs, config: &Config) -> Check {
             let found = format!("{} at {at}: {}", health.status, troubles(&health));
             Check::warn(name, found, "look into its log")
         }
-        Ok(Err(CliError::Unreachable { .. })) => {
-            let found = format!("none answers at {}", config.listen);
-            Check::warn(name, found, "start one with `agentpool serve`")
+        Ok(Err(CliError::Unreachable { url })) => {
+            Check::warn(name, format!("none answers at {url}"), "start one with `agentpool serve`")
         }
         Ok(Err(error)) => {
             Check::warn(name, error.to_string(), format!("is it agentpool that listens at {at}?"))

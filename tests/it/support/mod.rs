@@ -1,5 +1,6 @@
 //! Machinery of the tests.
 
+pub mod cli;
 pub mod cluster;
 pub mod conformance;
 pub mod faulty_way;

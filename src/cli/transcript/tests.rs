@@ -51,6 +51,9 @@ fn a_tool_call_is_one_line_however_often_it_is_updated() {
         call("tool_update", "failed", json!({"output": "no such file"})),
     ]);
     assert_eq!(said, "→ bash ls -l\n✗ bash no such file\n");
+    let mut titled = call("tool_call", "running", json!({}));
+    titled.content = Some("bash: ls".to_owned());
+    assert_eq!(shown(&[titled]), "→ bash ls\n");
 }
 
 #[test]
