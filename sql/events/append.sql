@@ -1,29 +1,31 @@
 -- Purpose: appends events of several turns under their fences and renews their leases. Per lane: seq must follow last_seq;
 -- a batch that is already there (its answer was lost) is a success; a lane whose fence moved on is not returned.
 -- The stream cursor is bumped here: identity order is not commit order.
--- Parameters: $1 uuid[] sessions, $2 int8[] fences, $3 int8[] first seq, $4 int8[] last seq, $5 float8 lease in seconds;
--- rows: $6 uuid[] session, $7 uuid[] task, $8 int8[] seq, $9 text[] type, $10 text[] tool, $11 text[] content,
--- $12 jsonb[] input, $13 text[] output. Zero rows: every lease is lost.
--- Returns per lane: last_seq before, whether this batch was taken, and the position of its last row.
+-- Parameters, one entry a batch: $1 uuid[] sessions, $2 int8[] fences, $3 int8[] first seq, $4 int8[] last seq; $5 float8 lease
+-- in seconds; one entry a row: $6 int8[] number of its batch from 1, $7 uuid[] task, $8 int8[] seq, $9 text[] type,
+-- $10 text[] tool, $11 text[] content, $12 jsonb[] input, $13 text[] output. Zero rows: every lease is lost.
+-- Rows belong to a batch, not to a session: a zombie's batch may stand beside that of the lane's new owner.
+-- Returns per batch that holds its lane: last_seq before, whether it was taken, whether it was there already.
 WITH wanted AS MATERIALIZED (
-    SELECT l.session_id, w.first_seq, w.final_seq, l.last_seq
-    FROM agentpool.lanes l JOIN unnest($1::uuid[], $2::int8[], $3::int8[], $4::int8[]) AS w (session_id, fence, first_seq, final_seq)
+    SELECT w.batch, l.session_id, w.first_seq, w.final_seq, l.last_seq
+    FROM agentpool.lanes l
+    JOIN unnest($1::uuid[], $2::int8[], $3::int8[], $4::int8[]) WITH ORDINALITY AS w (session_id, fence, first_seq, final_seq, batch)
       ON w.session_id = l.session_id AND w.fence = l.fence
     WHERE l.state = 2 ORDER BY l.session_id FOR UPDATE OF l
 ), taken AS (
     UPDATE agentpool.lanes l SET last_seq = w.final_seq, lease_until = clock_timestamp() + make_interval(secs => $5)
     FROM wanted w WHERE l.session_id = w.session_id AND w.last_seq = w.first_seq - 1
-    RETURNING l.session_id, w.first_seq, w.final_seq
+    RETURNING w.batch, l.session_id, w.first_seq, w.final_seq
 ), cursors AS (
     UPDATE agentpool.session_streams s SET last_pos = s.last_pos + (t.final_seq - t.first_seq + 1)
     FROM taken t WHERE s.session_id = t.session_id
-    RETURNING s.session_id, s.last_pos, t.final_seq
+    RETURNING t.batch, s.session_id, s.last_pos, t.final_seq
 ), rows AS (
     INSERT INTO agentpool.task_messages (task_id, seq, session_id, pos, type, tool, content, input, output)
-    SELECT r.task_id, r.seq, r.session_id, c.last_pos - (c.final_seq - r.seq), r.type, r.tool, r.content, r.input, r.output
-    FROM unnest($6::uuid[], $7::uuid[], $8::int8[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::text[])
-        AS r (session_id, task_id, seq, type, tool, content, input, output)
-    JOIN cursors c ON c.session_id = r.session_id
+    SELECT r.task_id, r.seq, c.session_id, c.last_pos - (c.final_seq - r.seq), r.type, r.tool, r.content, r.input, r.output
+    FROM unnest($6::int8[], $7::uuid[], $8::int8[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::text[])
+        AS r (batch, task_id, seq, type, tool, content, input, output)
+    JOIN cursors c ON c.batch = r.batch
 )
-SELECT w.session_id, w.last_seq, c.session_id IS NOT NULL AS taken, w.last_seq >= w.final_seq AS known, c.last_pos
-FROM wanted w LEFT JOIN cursors c ON c.session_id = w.session_id
+SELECT w.batch, w.last_seq, c.batch IS NOT NULL AS taken, w.last_seq >= w.final_seq AS known
+FROM wanted w LEFT JOIN cursors c ON c.batch = w.batch

@@ -218,17 +218,22 @@ CREATE TABLE agentpool.task_messages (
 ) PARTITION BY RANGE (task_id);
 CREATE INDEX task_messages_stream ON agentpool.task_messages (session_id, pos);
 
--- Makes the weekly partitions from `since` to two weeks ahead of now. Returns how many it made.
+-- Makes the weekly partitions from `since` to two weeks ahead of now. Returns how many it made. Of several nodes one makes
+-- them and the others wait. ATTACH, since CREATE TABLE .. PARTITION OF locks the parent exclusively: one open psql that has
+-- read the log would stop every append behind it.
 CREATE FUNCTION agentpool.make_partitions(since timestamptz) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     week timestamptz := date_trunc('week', since AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
     made integer := 0;
     part text;
 BEGIN
+    PERFORM pg_advisory_xact_lock(1095782475, 1);
     WHILE week < clock_timestamp() + interval '14 days' LOOP
         part := 'task_messages_' || to_char(week AT TIME ZONE 'UTC', 'YYYYMMDD');
         IF to_regclass('agentpool.' || part) IS NULL THEN
-            EXECUTE format('CREATE TABLE agentpool.%I PARTITION OF agentpool.task_messages FOR VALUES FROM (%L) TO (%L)',
+            EXECUTE format('CREATE TABLE agentpool.%I (LIKE agentpool.task_messages INCLUDING DEFAULTS INCLUDING CONSTRAINTS)',
+                           part);
+            EXECUTE format('ALTER TABLE agentpool.task_messages ATTACH PARTITION agentpool.%I FOR VALUES FROM (%L) TO (%L)',
                            part, agentpool.uuid_floor(week), agentpool.uuid_floor(week + interval '7 days'));
             made := made + 1;
         END IF;

@@ -1,5 +1,6 @@
 -- Purpose: gives due tasks their place in their lanes, in order of `enqueued`. The lanes are locked. A task that somebody
--- has locked holds back the later ones of its session: SKIP LOCKED alone would reorder the lane.
+-- has locked holds back the later ones of its session: SKIP LOCKED alone would reorder the lane. What was put into a closed
+-- session since the statement before this one is left for the next round to end.
 -- Parameters: $1 uuid[] locked sessions, $2 int8 how many. Zero rows: none admitted.
 WITH candidates AS MATERIALIZED (
     (SELECT id, session_id, enqueued FROM agentpool.tasks
@@ -9,7 +10,8 @@ WITH candidates AS MATERIALIZED (
      WHERE lane_position IS NULL AND status = 'queued' AND run_at IS NOT NULL AND run_at <= clock_timestamp()
      ORDER BY run_at LIMIT $2)
 ), mine AS MATERIALIZED (
-    SELECT * FROM candidates WHERE session_id = ANY ($1::uuid[])
+    SELECT c.* FROM candidates c JOIN agentpool.sessions s ON s.id = c.session_id
+    WHERE c.session_id = ANY ($1::uuid[]) AND s.status = 'open'
 ), locked AS MATERIALIZED (
     SELECT t.id FROM agentpool.tasks t
     WHERE t.id IN (SELECT id FROM mine) AND t.lane_position IS NULL AND t.status = 'queued' FOR UPDATE SKIP LOCKED

@@ -28,4 +28,4 @@ WITH wanted AS MATERIALIZED (
 UPDATE agentpool.lanes l
 SET state = 0, lease_until = NULL, lease_node = NULL, lease_incarnation = NULL
 FROM ended WHERE l.session_id = ended.session_id
-RETURNING l.session_id, ended.id, ended.status
+RETURNING l.session_id, l.fence

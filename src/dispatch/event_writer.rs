@@ -2,7 +2,7 @@
 //! Never drops an event, never reorders one; a full queue slows the agents down.
 
 use super::task_source::{AppendOutcome, EventBatch, LoggedEvent, SourceError, TaskSource};
-use crate::domain::ids::{SessionId, TaskId};
+use crate::domain::ids::SessionId;
 use crate::domain::task::Lease;
 use crate::domain::turn::TurnEvent;
 use std::collections::HashMap;
@@ -17,6 +17,9 @@ const TICK: Duration = Duration::from_millis(25);
 const QUEUE_MAX: usize = 1024;
 /// Bytes of text that one batch takes.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Bytes up to which neighbouring pieces of text become one row. Far below the size at which the edge cuts a text, even when
+/// each byte were a NUL that cleaning makes three bytes long: merging must lose nothing.
+const MERGED_BYTES_MAX: usize = 256 << 10;
 /// Longest wait between two tries while the database is away.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -44,12 +47,12 @@ enum Entry {
         last_seq: i64,
     },
     Event {
-        task: TaskId,
+        lease: Lease,
         event: LoggedEvent,
     },
     /// Answered when everything before it is stored. Ends the turn's log when `close` is set.
     Flush {
-        task: TaskId,
+        lease: Lease,
         close: bool,
         done: oneshot::Sender<Result<(), WriteEnded>>,
     },
@@ -83,7 +86,7 @@ impl EventWriter {
 impl TurnLog {
     /// Puts one event in line. Waits when the line is full.
     pub async fn write(&self, event: LoggedEvent) {
-        let _ = self.queue.send(Entry::Event { task: self.lease.task, event }).await;
+        let _ = self.queue.send(Entry::Event { lease: self.lease, event }).await;
     }
 
     /// Waits until all of the turn's events so far are stored.
@@ -104,7 +107,7 @@ impl TurnLog {
 
     async fn settle(&self, close: bool) -> Result<(), WriteEnded> {
         let (done, stored) = oneshot::channel();
-        let _ = self.queue.send(Entry::Flush { task: self.lease.task, close, done }).await;
+        let _ = self.queue.send(Entry::Flush { lease: self.lease, close, done }).await;
         stored.await.unwrap_or(Err(WriteEnded::Refused))
     }
 }
@@ -112,17 +115,17 @@ impl TurnLog {
 struct Writer {
     source: Arc<dyn TaskSource>,
     committed: broadcast::Sender<SessionId>,
-    turns: HashMap<TaskId, Turn>,
+    /// By lease, not by task: a zombie's log may be open beside that of the next attempt, and must not write into it.
+    turns: HashMap<Lease, Turn>,
 }
 
 struct Turn {
-    lease: Lease,
     last_seq: i64,
     pending: Vec<LoggedEvent>,
     ended: Option<WriteEnded>,
 }
 
-type Waiter = (TaskId, bool, oneshot::Sender<Result<(), WriteEnded>>);
+type Waiter = (Lease, bool, oneshot::Sender<Result<(), WriteEnded>>);
 
 impl Writer {
     async fn run(mut self, mut entries: mpsc::Receiver<Entry>) {
@@ -151,28 +154,28 @@ impl Writer {
     fn take(&mut self, entry: Entry, waiters: &mut Vec<Waiter>) -> usize {
         match entry {
             Entry::Open { lease, last_seq } => {
-                self.turns.insert(lease.task, Turn { lease, last_seq, pending: Vec::new(), ended: None });
+                self.turns.insert(lease, Turn { last_seq, pending: Vec::new(), ended: None });
                 0
             }
-            Entry::Event { task, event } => {
+            Entry::Event { lease, event } => {
                 let bytes = size(&event);
-                if let Some(turn) = self.turns.get_mut(&task).filter(|turn| turn.ended.is_none()) {
+                if let Some(turn) = self.turns.get_mut(&lease).filter(|turn| turn.ended.is_none()) {
                     merge(&mut turn.pending, event);
                 }
                 bytes
             }
-            Entry::Flush { task, close, done } => {
-                waiters.push((task, close, done));
+            Entry::Flush { lease, close, done } => {
+                waiters.push((lease, close, done));
                 0
             }
         }
     }
 
     fn answer(&mut self, waiters: Vec<Waiter>) {
-        for (task, close, done) in waiters {
-            let outcome = self.turns.get(&task).and_then(|turn| turn.ended).map_or(Ok(()), Err);
+        for (lease, close, done) in waiters {
+            let outcome = self.turns.get(&lease).and_then(|turn| turn.ended).map_or(Ok(()), Err);
             if close {
-                self.turns.remove(&task);
+                self.turns.remove(&lease);
             }
             // Whoever asked may have been dropped.
             let _ = done.send(outcome);
@@ -182,10 +185,10 @@ impl Writer {
     async fn store(&mut self) {
         let batches: Vec<EventBatch> = self
             .turns
-            .values_mut()
-            .filter(|turn| !turn.pending.is_empty())
-            .map(|turn| EventBatch {
-                lease: turn.lease,
+            .iter_mut()
+            .filter(|(_, turn)| !turn.pending.is_empty())
+            .map(|(lease, turn)| EventBatch {
+                lease: *lease,
                 first_seq: turn.last_seq + 1,
                 events: std::mem::take(&mut turn.pending),
             })
@@ -199,7 +202,7 @@ impl Writer {
                         Ok(outcomes) => self.settle(std::slice::from_ref(batch), &outcomes),
                         Err(error) => {
                             tracing::error!(task = %batch.lease.task, %error, "the turn's events were refused");
-                            self.end(batch.lease.task, WriteEnded::Refused);
+                            self.end(&batch.lease, WriteEnded::Refused);
                         }
                     }
                 }
@@ -226,23 +229,23 @@ impl Writer {
         for (batch, outcome) in batches.iter().zip(outcomes) {
             match outcome {
                 AppendOutcome::Done => {
-                    if let Some(turn) = self.turns.get_mut(&batch.lease.task) {
+                    if let Some(turn) = self.turns.get_mut(&batch.lease) {
                         turn.last_seq += i64::try_from(batch.events.len()).unwrap_or(i64::MAX);
                     }
                     // No reader is no error.
                     let _ = self.committed.send(batch.lease.session);
                 }
-                AppendOutcome::LostLease => self.end(batch.lease.task, WriteEnded::LostLease),
+                AppendOutcome::LostLease => self.end(&batch.lease, WriteEnded::LostLease),
                 AppendOutcome::Gap { expected } => {
                     tracing::error!(task = %batch.lease.task, first = batch.first_seq, expected, "event numbers do not follow");
-                    self.end(batch.lease.task, WriteEnded::Refused);
+                    self.end(&batch.lease, WriteEnded::Refused);
                 }
             }
         }
     }
 
-    fn end(&mut self, task: TaskId, why: WriteEnded) {
-        if let Some(turn) = self.turns.get_mut(&task) {
+    fn end(&mut self, lease: &Lease, why: WriteEnded) {
+        if let Some(turn) = self.turns.get_mut(lease) {
             turn.ended = Some(why);
         }
     }
@@ -250,17 +253,15 @@ impl Writer {
 
 /// Neighbouring pieces of text become one row: the reader sees the same text, the log a tenth of the rows.
 fn merge(pending: &mut Vec<LoggedEvent>, event: LoggedEvent) {
-    match (pending.last_mut(), event) {
-        (Some(LoggedEvent::Agent(TurnEvent::Text(old))), LoggedEvent::Agent(TurnEvent::Text(new))) => {
-            old.push_str(&new)
+    use TurnEvent::{Reasoning, Text};
+    match (pending.last_mut(), &event) {
+        (Some(LoggedEvent::Agent(Text(old))), LoggedEvent::Agent(Text(new)))
+        | (Some(LoggedEvent::Agent(Reasoning(old))), LoggedEvent::Agent(Reasoning(new)))
+            if old.len() + new.len() <= MERGED_BYTES_MAX =>
+        {
+            old.push_str(new);
         }
-        (
-            Some(LoggedEvent::Agent(TurnEvent::Reasoning(old))),
-            LoggedEvent::Agent(TurnEvent::Reasoning(new)),
-        ) => {
-            old.push_str(&new);
-        }
-        (_, event) => pending.push(event),
+        _ => pending.push(event),
     }
 }
 

@@ -26,7 +26,8 @@ use crate::wire;
 use async_trait::async_trait;
 use rows::{change_row, claimed_task, finish_outcome, finish_row, new_batch};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
 /// How many earlier turns are read to be told again.
@@ -38,6 +39,8 @@ pub struct PgSource {
     node: NodeId,
     incarnation: Incarnation,
     wakes: broadcast::Sender<Wake>,
+    /// The connection of the last look, by the moment at which it was made.
+    watched: Mutex<Option<Instant>>,
 }
 
 impl PgSource {
@@ -52,7 +55,7 @@ impl PgSource {
         // 64 wakes: a reader that lags is woken by the lag.
         let (wakes, _) = broadcast::channel(64);
         let forward = forward(listener.hints.subscribe(), wakes.clone());
-        (Self { store, node, incarnation, wakes }, forward)
+        (Self { store, node, incarnation, wakes, watched: Mutex::new(None) }, forward)
     }
 }
 
@@ -204,11 +207,11 @@ impl TaskSource for PgSource {
             task: result.lease.task.0,
             node: self.node.0,
             agent: result.agent.as_str().to_owned(),
-            output: result.output.clone(),
+            output: result.output.clone().map(text::clean),
             checkpoint: result.checkpoint.clone(),
             changes: result.changes.iter().map(change_row).collect(),
             usage: result.usage.as_ref().map(|(model, usage)| UsageRow {
-                model: model.clone(),
+                model: text::clean(model.clone()),
                 tokens: [
                     usage.input_tokens,
                     usage.output_tokens,
@@ -244,7 +247,7 @@ impl TaskSource for PgSource {
             kind: ask.request.kind.as_str(),
             title: text::cut(text::clean(ask.request.title.clone()), 4096),
             payload: text::clean_json(ask.request.payload.clone()),
-            answered: ask.answered.clone().map(wire::permission::to_json),
+            answered: ask.answered.clone().map(wire::permission::to_json).map(text::clean_json),
             deadline_secs: ask.deadline.map(|deadline| deadline.as_secs_f64()),
         };
         held(self.store.ask_permission(&row).await?.is_some())
@@ -268,8 +271,9 @@ impl TaskSource for PgSource {
         request: &str,
         answer: &PermissionDecision,
     ) -> Result<bool, SourceError> {
-        let answer = wire::permission::to_json(answer.clone());
-        Ok(self.store.expire_permission(lease.task.0, lease.fence.0, request, &answer).await?)
+        let answer = text::clean_json(wire::permission::to_json(answer.clone()));
+        let request = text::clean(request.to_owned());
+        Ok(self.store.expire_permission(lease.task.0, lease.fence.0, &request, &answer).await?)
     }
 
     fn wakes(&self) -> broadcast::Receiver<Wake> {
@@ -284,16 +288,20 @@ impl LeaseWatch for PgSource {
     }
 
     async fn look(&self) -> Result<(Vec<Foreign>, Vec<NodeSeen>), SourceError> {
-        let leases = self.store.foreign_leases(self.incarnation.0).await?;
-        let nodes = self.store.watch_nodes().await?;
-        let leases = leases.into_iter().map(|row| Foreign {
+        let look = self.store.look(self.incarnation.0).await?;
+        // The pool replaces a broken connection in silence, and behind it may lie an outage of everybody.
+        let before = self.watched.lock().unwrap_or_else(PoisonError::into_inner).replace(look.connected_at);
+        if before.is_some_and(|before| before != look.connected_at) {
+            return Err(SourceError::Unavailable("the connection of the watch was replaced".into()));
+        }
+        let leases = look.leases.into_iter().map(|row| Foreign {
             session: SessionId(row.session),
             fence: Fence(row.fence),
             node: NodeId(row.node),
             incarnation: Incarnation(row.incarnation),
             lease_until: row.lease_until,
         });
-        let nodes = nodes.into_iter().map(|row| NodeSeen {
+        let nodes = look.nodes.into_iter().map(|row| NodeSeen {
             id: NodeId(row.id),
             incarnation: Incarnation(row.incarnation),
             alive: row.alive,

@@ -84,6 +84,8 @@ struct Seen {
     leases: HashMap<Foreign, Instant>,
     /// Locks that were seen held, with the last time.
     locks: HashMap<Incarnation, Instant>,
+    /// Incarnations whose lock was absent at every look, with the first.
+    absent: HashMap<Incarnation, Instant>,
     /// Own leases that no turn knew at the last look.
     stray: HashSet<Lease>,
 }
@@ -148,8 +150,13 @@ impl Seen {
     /// Pure but for its memory: the same looks at the same times give the same verdicts.
     fn judge(&mut self, me: NodeId, leases: &[Foreign], nodes: &[NodeSeen], now: Instant) -> Verdict {
         self.leases.retain(|lease, _| leases.contains(lease));
-        for node in nodes.iter().filter(|node| node.alive) {
-            self.locks.insert(node.incarnation, now);
+        self.absent.retain(|known, _| nodes.iter().any(|node| node.incarnation == *known && !node.alive));
+        for node in nodes {
+            if node.alive {
+                self.locks.insert(node.incarnation, now);
+            } else {
+                self.absent.entry(node.incarnation).or_insert(now);
+            }
         }
         let gone = |incarnation: &Incarnation| {
             let alive = nodes.iter().any(|node| node.incarnation == *incarnation && node.alive);
@@ -165,9 +172,13 @@ impl Seen {
                 verdict.abandoned.push(*lease);
             }
         }
+        // A node that died before we looked first never showed us its lock: its lanes may move after a whole lease.
+        let long_absent = |node: &NodeSeen| {
+            self.absent.get(&node.incarnation).is_some_and(|since| now.duration_since(*since) >= LEASE)
+        };
         verdict.dead = nodes
             .iter()
-            .filter(|node| node.id != me && gone(&node.incarnation))
+            .filter(|node| node.id != me && (gone(&node.incarnation) || long_absent(node)))
             .map(|node| node.id)
             .collect();
         verdict
@@ -230,6 +241,16 @@ mod tests {
         assert_eq!(soon, Verdict::default(), "it may be reconnecting");
         let verdict = seen.judge(ME, &[foreign(OTHER, 1)], &[node(false)], now + Duration::from_secs(2));
         assert_eq!((verdict.abandoned.len(), verdict.dead), (1, vec![OTHER]));
+    }
+
+    #[test]
+    fn a_node_that_died_before_we_came_is_dead_after_a_whole_lease() {
+        let (now, mut seen) = (Instant::now(), Seen::default());
+        assert!(seen.judge(ME, &[], &[node(false)], now).dead.is_empty());
+        assert!(seen.judge(ME, &[], &[node(false)], now + LEASE - EVERY).dead.is_empty());
+        assert_eq!(seen.judge(ME, &[], &[node(false)], now + LEASE).dead, [OTHER]);
+        assert!(seen.judge(ME, &[], &[node(true)], now + LEASE).dead.is_empty(), "it came back");
+        assert!(seen.judge(ME, &[], &[node(false)], now + LEASE + EVERY).dead.is_empty());
     }
 
     #[test]

@@ -87,16 +87,16 @@ impl Store {
         let fences: Vec<i64> = batches.iter().map(|b| b.fence).collect();
         let first: Vec<i64> = batches.iter().filter_map(|b| b.events.first()).map(|e| e.seq).collect();
         let last: Vec<i64> = batches.iter().filter_map(|b| b.events.last()).map(|e| e.seq).collect();
-        let rows: Vec<(&NewBatch, &NewEvent)> =
-            batches.iter().flat_map(|b| b.events.iter().map(move |e| (b, e))).collect();
-        let row_session: Vec<Uuid> = rows.iter().map(|(b, _)| b.session).collect();
-        let row_task: Vec<Uuid> = rows.iter().map(|(b, _)| b.task).collect();
-        let seq: Vec<i64> = rows.iter().map(|(_, e)| e.seq).collect();
-        let kind: Vec<&str> = rows.iter().map(|(_, e)| e.kind).collect();
-        let tool: Vec<Option<&str>> = rows.iter().map(|(_, e)| e.tool.as_deref()).collect();
-        let content: Vec<Option<&str>> = rows.iter().map(|(_, e)| e.content.as_deref()).collect();
-        let input: Vec<Option<&Value>> = rows.iter().map(|(_, e)| e.input.as_ref()).collect();
-        let output: Vec<Option<&str>> = rows.iter().map(|(_, e)| e.output.as_deref()).collect();
+        let rows: Vec<(i64, &NewBatch, &NewEvent)> =
+            (1..).zip(batches).flat_map(|(n, b)| b.events.iter().map(move |e| (n, b, e))).collect();
+        let row_batch: Vec<i64> = rows.iter().map(|(n, _, _)| *n).collect();
+        let row_task: Vec<Uuid> = rows.iter().map(|(_, b, _)| b.task).collect();
+        let seq: Vec<i64> = rows.iter().map(|(_, _, e)| e.seq).collect();
+        let kind: Vec<&str> = rows.iter().map(|(_, _, e)| e.kind).collect();
+        let tool: Vec<Option<&str>> = rows.iter().map(|(_, _, e)| e.tool.as_deref()).collect();
+        let content: Vec<Option<&str>> = rows.iter().map(|(_, _, e)| e.content.as_deref()).collect();
+        let input: Vec<Option<&Value>> = rows.iter().map(|(_, _, e)| e.input.as_ref()).collect();
+        let output: Vec<Option<&str>> = rows.iter().map(|(_, _, e)| e.output.as_deref()).collect();
         let origin = node.to_string();
         let answered = when_busy_again(async || {
             let mut client = self.engine().await?;
@@ -109,7 +109,7 @@ impl Store {
                 &first,
                 &last,
                 &LEASE_SECS,
-                &row_session,
+                &row_batch,
                 &row_task,
                 &seq,
                 &kind,
@@ -124,7 +124,7 @@ impl Store {
             Ok(answered)
         })
         .await?;
-        Ok(sessions.iter().map(|session| outcome(&answered, *session)).collect())
+        Ok((1..).zip(batches).map(|(number, _)| outcome(&answered, number)).collect())
     }
 
     /// A page of a session's stream after a position.
@@ -197,8 +197,9 @@ impl Store {
     }
 }
 
-fn outcome(answered: &[Row], session: Uuid) -> Appended {
-    let Some(row) = answered.iter().find(|row| row.get::<_, Uuid>("session_id") == session) else {
+/// `batch` counts from 1.
+fn outcome(answered: &[Row], batch: i64) -> Appended {
+    let Some(row) = answered.iter().find(|row| row.get::<_, i64>("batch") == batch) else {
         return Appended::LostLease;
     };
     if row.get("taken") || row.get("known") {

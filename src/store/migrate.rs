@@ -42,13 +42,17 @@ async fn locked(client: &mut tokio_postgres::Client) -> Result<(), MigrateError>
     }
     client
         .batch_execute(
-            // The history table goes by the search path, which must not depend on the role's name.
             "SET lock_timeout = 0; SET statement_timeout = 0; SELECT pg_advisory_lock(1095782475, 0); \
-             CREATE SCHEMA IF NOT EXISTS agentpool; SET search_path = agentpool",
+             CREATE SCHEMA IF NOT EXISTS agentpool",
         )
         .await
         .map_err(StoreError::from)?;
-    embedded::migrations::runner().set_migration_table_name("schema_history").run_async(client).await?;
+    // The name is qualified: for a role called agentpool the search_path leads elsewhere once the schema exists, and the
+    // second start would find no history and migrate again.
+    embedded::migrations::runner()
+        .set_migration_table_name("agentpool.schema_history")
+        .run_async(client)
+        .await?;
     Ok(())
 }
 

@@ -130,8 +130,10 @@ impl From<deadpool_postgres::PoolError> for StoreError {
 }
 
 impl Store {
-    /// Makes the pools; connects nothing yet. `direct` is the unpooled way, `reads` what the API's reads may use.
+    /// Makes the pools; connects nothing yet. `direct` is the unpooled way, `reads` what the API's reads may use. When both
+    /// are the same, reads get our time limits too; a pooler between may refuse them and has its own.
     pub fn new(direct: tokio_postgres::Config, reads: tokio_postgres::Config) -> Self {
+        let reads = if reads == direct { connect::harden(reads) } else { reads };
         let direct = connect::harden(direct);
         Self {
             inner: Arc::new(Inner {

@@ -217,9 +217,9 @@ impl Store {
         let tasks: Vec<Uuid> = finishes.iter().map(|f| f.task).collect();
         let fences: Vec<i64> = finishes.iter().map(|f| f.fence).collect();
         let rows = client.query(&before, &[&tasks, &fences]).await?;
-        let done: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+        let done: Vec<(Uuid, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         for (finish, outcome) in finishes.iter().zip(finished) {
-            if *outcome == Finished::LostLease && done.contains(&finish.task) {
+            if *outcome == Finished::LostLease && done.contains(&(finish.task, finish.fence)) {
                 *outcome = Finished::DoneBefore;
             }
         }
@@ -250,17 +250,6 @@ impl Store {
         let asked = client.prepare_cached(sql!("queue/cancels_asked")).await?;
         let rows = client.query(&asked, &[&tasks]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    /// Leases of other incarnations.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn foreign_leases(&self, incarnation: Uuid) -> Result<Vec<ForeignLease>, StoreError> {
-        let client = self.renew_connection().await?;
-        let foreign = client.prepare_cached(sql!("queue/foreign_leases")).await?;
-        let rows = client.query(&foreign, &[&incarnation]).await?;
-        Ok(rows.iter().map(foreign_lease).collect())
     }
 
     /// What the rows say that this incarnation holds: (session, fence, task).
@@ -306,9 +295,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn rehome(&self, dead: &[Uuid]) -> Result<u64, StoreError> {
-        let client = self.renew_connection().await?;
-        let rehome = client.prepare_cached(sql!("queue/rehome")).await?;
-        Ok(client.execute(&rehome, &[&dead, &100_i64]).await?)
+        let mut client = self.renew_connection().await?;
+        let tx = client.transaction().await?;
+        let rehome = tx.prepare_cached(sql!("queue/rehome")).await?;
+        let moved = tx.execute(&rehome, &[&dead, &100_i64]).await?;
+        if moved > 0 {
+            let notify = tx.prepare_cached(sql!("queue/notify_tasks_new")).await?;
+            tx.execute(&notify, &[]).await?;
+        }
+        tx.commit().await?;
+        Ok(moved)
     }
 }
 
@@ -332,10 +328,11 @@ async fn finish(
     let held: Vec<(Uuid, i64)> = held.iter().map(|row| (row.get(0), row.get(1))).collect();
     let ended =
         tx.query(&end, &[&sessions, &fences, &tasks, &status, &waits, &reasons, &errors, &charged]).await?;
-    let ended: Vec<Uuid> = ended.iter().map(|row| row.get(0)).collect();
+    // By fence: a zombie's finish may stand beside that of the lane's new owner.
+    let ended: Vec<(Uuid, i64)> = ended.iter().map(|row| (row.get(0), row.get(1))).collect();
     let told: Vec<_> = finishes
         .iter()
-        .filter(|f| ended.contains(&f.session))
+        .filter(|f| ended.contains(&(f.session, f.fence)))
         .filter_map(|f| f.conversation.as_ref().map(|c| (f.session, c)))
         .collect();
     let told_sessions: Vec<Uuid> = told.iter().map(|(session, _)| *session).collect();
@@ -343,11 +340,12 @@ async fn finish(
     let told_status: Vec<&str> = told.iter().map(|(_, c)| c.1).collect();
     let told_poison: Vec<Option<&str>> = told.iter().map(|(_, c)| c.2).collect();
     let conversation: [&(dyn ToSql + Sync); 4] = [&told_sessions, &told_agents, &told_status, &told_poison];
-    let freed: [&(dyn ToSql + Sync); 1] = [&ended];
+    let freed: Vec<Uuid> = ended.iter().map(|(session, _)| *session).collect();
+    let freed: [&(dyn ToSql + Sync); 1] = [&freed];
     futures::try_join!(tx.execute(&conversations, &conversation), tx.execute(&settle, &freed))?;
     Ok(finishes
         .iter()
-        .map(|f| match (ended.contains(&f.session), held.contains(&(f.session, f.fence))) {
+        .map(|f| match (ended.contains(&(f.session, f.fence)), held.contains(&(f.session, f.fence))) {
             (true, _) => Finished::Done,
             (false, true) => Finished::Busy,
             (false, false) => Finished::LostLease,
@@ -389,7 +387,7 @@ fn claimed_row(row: &Row) -> ClaimedRow {
     }
 }
 
-fn foreign_lease(row: &Row) -> ForeignLease {
+pub(super) fn foreign_lease(row: &Row) -> ForeignLease {
     ForeignLease {
         session: row.get("session_id"),
         fence: row.get("fence"),

@@ -2,6 +2,7 @@
 
 use super::{Store, StoreError, sql};
 use chrono::{DateTime, Utc};
+use deadpool_postgres::Object;
 use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -133,22 +134,11 @@ impl Store {
             if tx.query_opt(&remember, &[&key.workspace, &key.key, &key.request_hash, &id]).await?.is_none() {
                 // The key is taken: nothing of this transaction is kept.
                 tx.rollback().await?;
-                return self.by_key(key).await;
+                return by_key(&client, key).await;
             }
         }
         tx.commit().await?;
         Ok(Enqueued::New(id))
-    }
-
-    async fn by_key(&self, key: &IdempotencyKey) -> Result<Enqueued, StoreError> {
-        let client = self.engine().await?;
-        let by_key = client.prepare_cached(sql!("tasks/by_key")).await?;
-        let row = client.query_one(&by_key, &[&key.workspace, &key.key]).await?;
-        Ok(if row.get::<_, String>(0) == key.request_hash {
-            Enqueued::Before(row.get(1))
-        } else {
-            Enqueued::KeyConflict
-        })
     }
 
     /// One task.
@@ -190,6 +180,18 @@ impl Store {
         let ask = client.prepare_cached(sql!("tasks/ask_cancel")).await?;
         Ok(client.execute(&ask, &[&id]).await? > 0)
     }
+}
+
+/// On the connection that the caller has: to ask the pool for a second one while holding the first would let a burst of
+/// the same key wait for itself.
+async fn by_key(client: &Object, key: &IdempotencyKey) -> Result<Enqueued, StoreError> {
+    let by_key = client.prepare_cached(sql!("tasks/by_key")).await?;
+    let row = client.query_one(&by_key, &[&key.workspace, &key.key]).await?;
+    Ok(if row.get::<_, String>(0) == key.request_hash {
+        Enqueued::Before(row.get(1))
+    } else {
+        Enqueued::KeyConflict
+    })
 }
 
 fn task_row(row: &Row) -> TaskRow {

@@ -2,7 +2,7 @@
 
 use super::super::task_source::{EventBatch, Finish, FinishOutcome};
 use crate::domain::agent::AgentName;
-use crate::domain::change::FileChange;
+use crate::domain::change::{DIFF_BYTES_MAX, FileChange};
 use crate::domain::ids::{Fence, SessionId, TaskId, WorkspaceId};
 use crate::domain::task::{ClaimedTask, Lease, TaskSettings};
 use crate::domain::text;
@@ -94,7 +94,8 @@ pub(super) fn change_row(change: &FileChange) -> ChangeRow {
         binary: change.binary,
         old_blob: change.old_blob.clone(),
         new_blob: change.new_blob.clone(),
-        diff: change.diff.clone().map(text::clean),
+        // A NUL grows when it is cleaned; what no longer fits is left out, as a diff too large is.
+        diff: change.diff.clone().map(text::clean).filter(|diff| diff.len() <= DIFF_BYTES_MAX),
         additions: change.additions,
         deletions: change.deletions,
     }

@@ -8,6 +8,7 @@ pub mod leaks;
 pub mod node;
 pub mod opencode;
 pub mod owner;
+pub mod queue;
 pub mod repos;
 pub mod serve;
 pub mod shims;
