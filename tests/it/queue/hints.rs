@@ -1,0 +1,65 @@
+//! Hints wake, rows decide.
+
+use crate::support::queue::{DEADLINE, Queue, plain};
+use agentpool::dispatch::pg_source::PgSource;
+use agentpool::dispatch::task_source::{TaskSource, Wake};
+use agentpool::store::listener::{Hint, listener};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::test]
+async fn an_insert_wakes_the_engine_when_it_is_committed() {
+    let queue = Queue::new().await;
+    let (session, node) = (queue.session().await, queue.node().await);
+    let stop = CancellationToken::new();
+    let (listener, listen) = listener(node.store.clone(), node.lock_key, stop.clone());
+    let (source, forward) = PgSource::new(node.store.clone(), node.id, node.incarnation, &listener);
+    let mut wakes = source.wakes();
+    let mut next = async || tokio::time::timeout(DEADLINE, wakes.recv()).await.unwrap().unwrap();
+    let (listen, forward) = (tokio::spawn(listen), tokio::spawn(forward));
+    assert_eq!(next().await, Wake::Everything, "whatever came before the connection may have been missed");
+    let psql = queue.psql().await;
+    let insert =
+        format!("INSERT INTO agentpool.tasks (session_id, agent, prompt) VALUES ('{session}', 'a', 'x')");
+    psql.batch_execute(&insert).await.unwrap();
+    assert_eq!(next().await, Wake::Work, "plain SQL");
+    let id = queue.put(&plain(session, "y")).await;
+    assert_eq!(next().await, Wake::Work, "the store");
+    queue.store.ask_cancel(id).await.unwrap();
+    assert_eq!(next().await, Wake::Cancel);
+    psql.batch_execute("UPDATE agentpool.permission_requests SET answer = '{}' WHERE false").await.unwrap();
+    assert_eq!(next().await, Wake::Answer);
+    stop.cancel();
+    listen.await.unwrap();
+    drop(listener);
+    forward.await.unwrap();
+}
+
+#[tokio::test]
+async fn ten_thousand_hints_for_one_task_are_one_claim() {
+    let queue = Queue::new().await;
+    let (session, node) = (queue.session().await, queue.node().await);
+    let stop = CancellationToken::new();
+    let (listener, listen) = listener(node.store.clone(), node.lock_key, stop.clone());
+    let mut hints = listener.hints.subscribe();
+    let listen = tokio::spawn(listen);
+    queue.put(&plain(session, "x")).await;
+    queue
+        .sql
+        .batch_execute("SELECT pg_notify('tasks_new', n::text) FROM generate_series(1, 10000) n")
+        .await
+        .unwrap();
+    let mut claimed = 0;
+    let mut heard = 0;
+    while heard < 3 {
+        match tokio::time::timeout(DEADLINE, hints.recv()).await.unwrap() {
+            Ok(Hint::TasksNew) | Err(_) => {
+                heard += 1;
+                claimed += node.take(9).await.len();
+            }
+            Ok(_) => {}
+        }
+    }
+    assert_eq!(claimed, 1);
+    stop.cancel();
+    listen.await.unwrap();
+}
