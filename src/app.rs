@@ -118,6 +118,9 @@ pub async fn serve(config: Config, program: PathBuf) -> Result<(), AppError> {
         () = shutdown.asked() => return Ok(()),
     };
     tracing::info!(url = %node.url(), data = %node.folder.path().display(), "agentpool is ready");
+    if node.database.is_embedded() {
+        tracing::info!("psql reaches its tables by: psql '{}'", node.database_url());
+    }
     let outcome = node.join().await;
     signals.abort();
     outcome

@@ -1,7 +1,7 @@
 -- Purpose: appends events of several turns under their fences and renews their leases. Per lane: seq must follow last_seq;
 -- a batch that is already there (its answer was lost) is a success; a lane whose fence moved on is not returned.
 -- The stream cursor is bumped here: identity order is not commit order.
--- Parameters, one entry a batch: $1 uuid[] sessions, $2 int8[] fences, $3 int8[] first seq, $4 int8[] last seq; $5 float8 lease
+-- Parameters: one entry a batch $1 uuid[] sessions, $2 int8[] fences, $3 int8[] first seq, $4 int8[] last seq; $5 float8 lease
 -- in seconds; one entry a row: $6 int8[] number of its batch from 1, $7 uuid[] task, $8 int8[] seq, $9 text[] type,
 -- $10 text[] tool, $11 text[] content, $12 jsonb[] input, $13 text[] output. Zero rows: every lease is lost.
 -- Rows belong to a batch, not to a session: a zombie's batch may stand beside that of the lane's new owner.

@@ -67,6 +67,7 @@ fn scripted(agent: &AgentConfig, home: &Path) -> Result<Arc<dyn AgentBackend>, S
         Some(folder) => Scenarios::from_folder(folder).map_err(|error| error.to_string())?,
         None => Scenarios::built_in(),
     };
-    std::fs::create_dir_all(home).map_err(|error| format!("cannot make {}: {error}", home.display()))?;
-    Ok(Arc::new(ScriptedBackend::new(ScriptedConfig { scenarios, state: Some(home.to_owned()) })))
+    let state = agent.state.as_deref().unwrap_or(home).to_owned();
+    std::fs::create_dir_all(&state).map_err(|error| format!("cannot make {}: {error}", state.display()))?;
+    Ok(Arc::new(ScriptedBackend::new(ScriptedConfig { scenarios, state: Some(state) })))
 }

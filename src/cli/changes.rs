@@ -47,7 +47,7 @@ enum ChangesCommand {
 struct ApplyArgs {
     /// Id of the session
     session: Uuid,
-    /// Name of the new branch [default: agentpool/ and the beginning of the session's id]
+    /// Name of the new branch [default: agentpool/ and the end of the session's id]
     #[arg(long)]
     branch: Option<String>,
     /// Commit message

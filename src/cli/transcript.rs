@@ -45,8 +45,8 @@ impl Transcript {
     /// Writes one event.
     pub(super) fn show(&mut self, event: &EventView, out: &mut impl Write) -> io::Result<()> {
         if self.introduces_tasks && self.task != Some(event.task_id) {
-            self.item(out, &format!("\n{BOLD}task {}{BOLD:#}", event.task_id))?;
-            self.task = Some(event.task_id);
+            let gap = if self.task.replace(event.task_id).is_some() { "\n" } else { "" };
+            self.item(out, &format!("{gap}{BOLD}task {}{BOLD:#}", event.task_id))?;
         }
         let content = event.content.as_deref().unwrap_or_default();
         let short = one_line(content, LINE_CHARS_MAX);

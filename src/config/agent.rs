@@ -33,7 +33,7 @@ pub struct AgentConfig {
     pub turn_secs: u64,
     /// `scripted` only: a folder of scenarios; none means the built-in ones.
     pub scenarios: Option<PathBuf>,
-    /// `scripted` only: a folder in which conversations outlive a restart; none means in memory.
+    /// `scripted` only: a folder in which conversations outlive a restart; none means one in the data folder.
     pub state: Option<PathBuf>,
 }
 

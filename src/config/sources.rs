@@ -55,6 +55,10 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "N", help_heading = "Configuration")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hands: Option<u16>,
+    /// How long running turns may go on once a drain was asked, in seconds [default: 30]
+    #[arg(long = "drain-timeout", value_name = "SECONDS", help_heading = "Configuration")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_timeout_secs: Option<u64>,
     /// What to log, as in RUST_LOG [default: info]
     #[arg(long, value_name = "FILTER", help_heading = "Configuration")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -177,6 +181,11 @@ fn resolve(keys: Keys, figment: &Figment, relative_to: &Path) -> Result<Config, 
     }
     config.database_url = keys.database_url.filter(|url| !url.is_empty());
     config.database_direct_url = keys.database_direct_url.filter(|url| !url.is_empty());
+    if config.database_direct_url.is_some() && config.database_url.is_none() {
+        let problem =
+            "it is the way around the pooler that database_url names: set database_url too, or only that";
+        return refuse("database_direct_url", problem.to_owned());
+    }
     config.hands = keys.hands.unwrap_or(config.hands);
     config.poll_secs = keys.poll_secs.unwrap_or(config.poll_secs);
     config.drain_timeout_secs = keys.drain_timeout_secs.unwrap_or(config.drain_timeout_secs);

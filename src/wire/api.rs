@@ -286,7 +286,7 @@ pub struct ChangeView {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyChanges {
-    /// Branch to make; by default `agentpool/<start of the session id>`.
+    /// Branch to make; by default `agentpool/<last 12 digits of the session id>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     /// Commit message.

@@ -196,7 +196,8 @@ async fn an_outage_steals_nothing() {
                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
     assert!(queue.one::<i64>(everybody).await >= 2);
     let gone = format!(
-        "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1095782477 AND objid = {})",
+        "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1095782477 AND objid = {}
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
         owner.lock_key
     );
     queue.until(&gone).await;

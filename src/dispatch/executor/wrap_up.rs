@@ -14,6 +14,9 @@ use crate::domain::text;
 use crate::domain::turn::TurnEvent;
 use std::time::Duration;
 
+/// Checkpoints of a session that stay, besides its base and young interrupted ones.
+const CHECKPOINTS_KEPT: usize = 20;
+
 impl Turn<'_> {
     /// The outcome after everything is stored; it can only get worse.
     pub(super) async fn wrap_up(&self, mut ready: Ready, outcome: Outcome, said: Said) -> Outcome {
@@ -38,7 +41,8 @@ impl Turn<'_> {
         let reason = finish.failure.as_ref().map(|(reason, _)| *reason);
         log.write(LoggedEvent::TurnEnded { outcome: finish.status, reason }).await;
         let result = self.result(&outcome, output, checkpoint, changes, finish.status);
-        let (stored, closed) = tokio::join!(self.store(&result), log.close());
+        let (stored, closed, ()) =
+            tokio::join!(self.store(&result), log.close(), self.prune_now_and_then(&ready));
         match (stored, closed) {
             (Err(TurnFailure::LostLease), _) | (_, Err(WriteEnded::LostLease)) => Outcome::Abandoned,
             (Err(failure), _) => failure.outcome(),
@@ -60,6 +64,16 @@ impl Turn<'_> {
             && let Err(error) = ready.slot.backend().release(&handle).await
         {
             tracing::warn!(slot = %handle.key, %error, "the agent did not confirm the release");
+        }
+    }
+
+    /// Every tenth turn of a session: two git processes are too much for each one.
+    async fn prune_now_and_then(&self, ready: &Ready) {
+        if self.task.lease.fence.0 % 10 != 0 {
+            return;
+        }
+        if let Err(error) = self.engine.worktrees.prune(&ready.worktree, CHECKPOINTS_KEPT).await {
+            tracing::warn!(session = %self.task.lease.session, %error, "old checkpoints were not dropped");
         }
     }
 

