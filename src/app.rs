@@ -2,6 +2,7 @@
 
 mod backends;
 mod data_folder;
+mod error;
 mod keepers;
 mod local_node;
 mod postgres;
@@ -9,6 +10,7 @@ mod postgres;
 pub use crate::store::StoreError;
 pub use crate::store::migrate::MigrateError;
 pub use data_folder::{DataFolder, DataFolderError};
+pub use error::AppError;
 pub use postgres::DatabaseError;
 
 use crate::backend::AgentBackend;
@@ -30,7 +32,7 @@ use crate::store::Store;
 use crate::store::listener::{Listener, ListenerState, listener};
 use crate::store::migrate::migrate;
 use crate::worktree::Worktrees;
-use keepers::{feed_commits, feed_hints, serve_http, sweep, until, upkeep};
+use keepers::{feed_commits, feed_hints, serve_http, sweep, until, until_after, upkeep};
 use local_node::NodeHandle;
 use postgres::Database;
 use std::collections::BTreeMap;
@@ -46,47 +48,12 @@ use uuid::Uuid;
 
 /// What agents get between TERM and KILL.
 const AGENT_GRACE: Duration = Duration::from_secs(3);
+/// A connection of an earlier start on a machine that died holds the node's lock until its keepalives give up (19 s).
+const LOCK_DEADLINE: Duration = Duration::from_secs(25);
+/// What the event writer gets for its last rows when the program ends.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How long the listener may take to hear itself before the start fails.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(15);
-
-/// Why a node could not start or go on. Each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    /// The data folder is in use, or cannot be written.
-    #[error(transparent)]
-    DataFolder(#[from] DataFolderError),
-    /// No Postgres.
-    #[error(transparent)]
-    Postgres(#[from] DatabaseError),
-    /// The schema.
-    #[error(transparent)]
-    Migrate(#[from] MigrateError),
-    /// A statement at the start.
-    #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
-    /// An agent's configuration.
-    #[error("agent {agent}: {message}")]
-    Agent {
-        /// Which.
-        agent: String,
-        /// What to do.
-        message: String,
-    },
-    /// LISTEN hears nothing.
-    #[error("the database does not deliver notifications: {0}")]
-    Deaf(String),
-    /// The address is taken or forbidden.
-    #[error("cannot listen on {addr}: {source}; choose another with --listen")]
-    Listen {
-        /// Which.
-        addr: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The embedded Postgres cannot be kept up.
-    #[error("the embedded Postgres is lost and does not come back: {0}")]
-    PostgresLost(String),
-}
 
 /// A node that runs.
 pub struct Node {
@@ -187,15 +154,15 @@ impl Node {
         keepers.spawn(until(stop.clone(), feed_hints(listener.hints.subscribe(), node, feed.clone())));
 
         let (writer, writing) = EventWriter::new(source.clone(), committed.clone());
-        keepers.spawn(writing);
+        keepers.spawn(until_after(stop.clone(), LAST_WRITES, writing));
         let live_max = NonZeroUsize::new(config.pool.live_max).unwrap_or(NonZeroUsize::MIN);
         let idle_ttl = Duration::from_secs(config.pool.idle_ttl_secs);
         let pool = AgentPool::new(backends, Limits { idle_ttl, live_max });
         let worktrees = Worktrees::new(folder.path().to_owned());
         let leases = Leases::default();
-        keepers.spawn(leases.clone().keep(source.clone(), stop.clone()));
+        keepers.spawn(until(stop.clone(), leases.clone().keep(source.clone())));
         let held = leases.clone();
-        keepers.spawn(rescuer::run(source.clone(), move || held.all(), stop.clone()));
+        keepers.spawn(until(stop.clone(), rescuer::run(source.clone(), move || held.all())));
         keepers.spawn(until(stop.clone(), sweep(pool.clone())));
         keepers.spawn(until(stop.clone(), upkeep(store.clone(), node)));
 
@@ -270,16 +237,25 @@ impl Node {
     /// Runs until a drain was asked and done.
     ///
     /// # Errors
-    /// [`AppError::PostgresLost`] when the embedded Postgres did not come back; the rest was ended in order.
+    /// When the embedded Postgres did not come back, or a part of the node failed; the rest was ended in order.
     pub async fn join(mut self) -> Result<(), AppError> {
-        let lost = tokio::select! {
-            _ = self.dispatcher.join_next() => None,
-            lost = self.database.lost() => Some(lost),
+        let lost = loop {
+            tokio::select! {
+                ended = self.dispatcher.join_next() => break ended.and_then(Result::err).map(AppError::Defect),
+                ended = self.keepers.join_next(), if !self.keepers.is_empty() => match ended {
+                    Some(Err(error)) => break Some(AppError::Defect(error)),
+                    // The writer ends with its last sender, a moment before the dispatcher's own end is seen.
+                    Some(Ok(())) if !self.shutdown.is_asked() => break Some(AppError::PartEnded),
+                    Some(Ok(())) | None => {}
+                },
+                lost = self.database.lost() => break Some(AppError::PostgresLost(lost)),
+            }
         };
-        if lost.is_some() {
+        if let Some(error) = &lost {
+            tracing::error!(%error, "stopping at once");
             self.shutdown.ask();
             self.shutdown.ask();
-            self.dispatcher.join_all().await;
+            while self.dispatcher.join_next().await.is_some() {}
         }
         self.pool.dispose(AGENT_GRACE).await;
         drop(self.pool);
@@ -296,7 +272,7 @@ impl Node {
             tracing::warn!(shims = self.shims.live(), "shims are still ending their trees");
         }
         tracing::info!("agentpool has ended");
-        lost.map_or(Ok(()), |why| Err(AppError::PostgresLost(why)))
+        lost.map_or(Ok(()), Err)
     }
 }
 
@@ -361,13 +337,17 @@ async fn build_backends(
 async fn heard(listener: &Listener) -> Result<(), AppError> {
     let mut state = listener.state.clone();
     let listening = state.wait_for(|state| *state == ListenerState::Listening);
-    match tokio::time::timeout(LISTEN_DEADLINE, listening).await {
-        Ok(Ok(_)) => Ok(()),
-        _ => Err(AppError::Deaf(match &*listener.state.borrow() {
+    if !matches!(tokio::time::timeout(LISTEN_DEADLINE, listening).await, Ok(Ok(_))) {
+        return Err(AppError::Deaf(match &*listener.state.borrow() {
             ListenerState::Down(why) => why.clone(),
             ListenerState::Connecting | ListenerState::Listening => {
                 "LISTEN hears nothing; when the URL points at a pooler, give the way past it with --database-direct-url".to_owned()
             }
-        })),
+        }));
+    }
+    let mut locked = listener.locked.clone();
+    match tokio::time::timeout(LOCK_DEADLINE, locked.wait_for(|locked| *locked)).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(AppError::SameNode),
     }
 }

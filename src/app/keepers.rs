@@ -24,6 +24,18 @@ pub(super) async fn until(stop: CancellationToken, work: impl Future<Output = ()
     }
 }
 
+/// As [`until`], but `work` gets so long after the token to end by itself.
+pub(super) async fn until_after(stop: CancellationToken, grace: Duration, work: impl Future<Output = ()>) {
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        () = late => tracing::warn!("the last events could not be written in time"),
+        () = work => {}
+    }
+}
+
 pub(super) async fn feed_commits(mut committed: broadcast::Receiver<SessionId>, feed: Feed) {
     loop {
         match committed.recv().await {

@@ -113,8 +113,7 @@ impl LocalNode for NodeHandle {
             Removed::NotThere => Ok(CloseOutcome::Removed),
             Removed::Kept { risk } => Ok(CloseOutcome::Kept(words(&risk))),
             Removed::Gone { checkpoint } => {
-                let saved =
-                    self.store.save_checkpoint(id.0, None, "final", &checkpoint.commit, self.id.0).await;
+                let saved = self.store.save_final_checkpoint(id.0, &checkpoint.commit, self.id.0).await;
                 if let Err(error) = saved {
                     tracing::warn!(session = %id, commit = checkpoint.commit, %error, "the last checkpoint has no row");
                 }

@@ -164,7 +164,7 @@ impl CliError {
 /// By what the operator has to do: change the configuration, wait, or look.
 fn of_the_app(error: &AppError) -> Exit {
     match error {
-        AppError::DataFolder(DataFolderError::InUse(_)) => Exit::NotFoundOrConflict,
+        AppError::DataFolder(DataFolderError::InUse(_)) | AppError::SameNode => Exit::NotFoundOrConflict,
         AppError::Agent { .. } | AppError::Deaf(_) => Exit::Config,
         AppError::Postgres(DatabaseError::Url { .. }) | AppError::Migrate(MigrateError::TooOld(_)) => {
             Exit::Config
@@ -176,6 +176,8 @@ fn of_the_app(error: &AppError) -> Exit {
         | AppError::Migrate(_)
         | AppError::Store(_)
         | AppError::Listen { .. }
+        | AppError::Defect(_)
+        | AppError::PartEnded
         | AppError::PostgresLost(_) => Exit::Fault,
     }
 }

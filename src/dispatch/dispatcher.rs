@@ -2,16 +2,18 @@
 //! `select!` makes an `Event`, one `match` handles it. Never runs a turn itself, never waits for the database inside the
 //! match: what talks to it is one round in flight.
 
+mod ends;
 mod round;
 
 use super::executor::{self, Ended, Engine, Seat};
 use super::leases::HeldLease;
 use super::task_source::{Finish, FinishOutcome, SourceError, Wake, Want};
-use crate::domain::failure::FailureReason;
+use crate::domain::ids::SessionId;
 use crate::domain::permission::PermissionAnswer;
-use crate::domain::task::{ClaimedTask, Lease, TaskStatus};
+use crate::domain::task::{ClaimedTask, Lease};
 use crate::domain::turn::{Stop, StopCause, StopForce};
 use crate::shutdown::Shutdown;
+use ends::{give_back, panicked};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use round::{Errands, RoundEnd, round};
@@ -49,6 +51,13 @@ enum Event {
     Kill,
 }
 
+/// A turn that may not start yet.
+struct Parked {
+    held: HeldLease,
+    stops: watch::Receiver<Option<Stop>>,
+    task: ClaimedTask,
+}
+
 /// A turn that runs.
 struct Running {
     task: ClaimedTask,
@@ -77,6 +86,14 @@ struct Dispatcher {
     round: Option<BoxFuture<'static, RoundEnd>>,
     last_round: Instant,
     next_round: Instant,
+    /// The net: at this moment everything is looked at, whatever was hinted.
+    next_poll: Instant,
+    /// Turns of sessions whose former turn here has not ended yet (its lease was lost); started by that end.
+    parked: HashMap<SessionId, Parked>,
+    /// The database refused a round that held several finishes: one at a time, until all are through.
+    one_by_one: bool,
+    /// Rounds in a row that found more to do and could not do it.
+    fruitless: u32,
     retry: Duration,
     phase: Phase,
 }
@@ -95,6 +112,10 @@ pub async fn run(engine: Arc<Engine>, pace: Pace, shutdown: Shutdown) {
         round: None,
         last_round: now,
         next_round: now,
+        next_poll: now + pace.poll,
+        parked: HashMap::new(),
+        one_by_one: false,
+        fruitless: 0,
         retry: ROUND_EVERY,
         phase: Phase::Open,
     };
@@ -158,7 +179,7 @@ impl Dispatcher {
     }
 
     fn nothing_left(&self) -> bool {
-        self.running.is_empty() && self.finishes.is_empty() && self.round.is_none()
+        self.running.is_empty() && self.parked.is_empty() && self.finishes.is_empty() && self.round.is_none()
     }
 
     fn timer(&self) -> Instant {
@@ -167,7 +188,7 @@ impl Dispatcher {
             Phase::Draining(until) | Phase::Stopping(until) | Phase::Killing(until) => Some(until),
         };
         // While a round is in flight its end starts the next one.
-        let round = self.round.is_none().then_some(self.next_round);
+        let round = self.round.is_none().then_some(self.next_round.min(self.next_poll));
         phase.into_iter().chain(round).min().unwrap_or_else(|| Instant::now() + self.pace.poll)
     }
 
@@ -185,9 +206,11 @@ impl Dispatcher {
             Phase::Stopping(until) if now >= until => self.handle(Event::Kill),
             _ => {}
         }
-        if self.round.is_none() && now >= self.next_round {
-            // The net: whatever hint was lost is found now.
+        if now >= self.next_poll {
+            // Whatever hint was lost is found now.
             self.errands = Errands::ALL;
+            self.next_poll = now + self.pace.poll;
+            self.next_round = now;
         }
     }
 
@@ -208,13 +231,14 @@ impl Dispatcher {
         let want = Want { hands, agents: self.engine.pool.runnable() };
         let errands = std::mem::take(&mut self.errands);
         if !errands.any() && self.finishes.is_empty() && (hands == 0 || !open) {
-            self.next_round = Instant::now() + self.pace.poll;
+            self.next_round = self.next_poll;
             return;
         }
         let leases = self.turns.values().map(|turn| turn.lease).collect();
-        let finishes = std::mem::take(&mut self.finishes);
+        let some = if self.one_by_one { 1 } else { self.finishes.len() };
+        let finishes: Vec<Ended> = self.finishes.drain(..some.min(self.finishes.len())).collect();
         self.last_round = Instant::now();
-        self.next_round = self.last_round + self.pace.poll;
+        self.next_round = self.next_poll;
         self.round = Some(round(self.engine.source.clone(), finishes, errands, want, leases).boxed());
     }
 
@@ -241,7 +265,11 @@ impl Dispatcher {
             }
         }
         for task in answer.cancelled {
-            self.engine.leases.stop(task, Stop { cause: StopCause::UserCancel, force: StopForce::Ask });
+            if let Some(turn) = self.turns.values().find(|turn| turn.lease.task == task) {
+                self.engine
+                    .leases
+                    .stop(turn.lease, Stop { cause: StopCause::UserCancel, force: StopForce::Ask });
+            }
         }
         for (task, answer) in answer.answers {
             if let Some(turn) = self.turns.values().find(|turn| turn.lease.task == task)
@@ -250,29 +278,42 @@ impl Dispatcher {
                 tracing::warn!(%task, "an answer came for a turn that is over");
             }
         }
+        self.one_by_one &= !self.finishes.is_empty();
+        if !self.finishes.is_empty() {
+            self.next_round = self.next_round.min(self.last_round + ROUND_EVERY);
+        }
+        let fruitful = !answer.tick.claimed.is_empty();
         for task in answer.tick.claimed {
             self.start(task);
         }
         if answer.tick.more && matches!(self.phase, Phase::Open) && self.engine.hands.available_permits() > 0
         {
-            // Somebody had a row locked, or admission was another node's: soon again, not in step with the others.
-            let jitter = Duration::from_millis(rand::random_range(5..30));
-            self.errands.admit = true;
-            self.next_round = self.next_round.min(Instant::now() + jitter);
+            self.try_again(fruitful);
         }
         if let Some(due_in) = answer.tick.due_in {
+            // What falls due then is admitted, and lanes are woken, by that round.
+            self.errands.admit = true;
             self.next_round = self.next_round.min(Instant::now() + due_in.max(ROUND_EVERY));
         }
+    }
+
+    /// Somebody had a row locked, or admission was another node's: soon again, not in step with the others, and ever more rarely.
+    fn try_again(&mut self, fruitful: bool) {
+        self.fruitless = if fruitful { 0 } else { (self.fruitless + 1).min(6) };
+        let jitter = Duration::from_millis(rand::random_range(5..30) << self.fruitless);
+        self.errands.admit = true;
+        self.next_round = self.next_round.min(Instant::now() + jitter);
     }
 
     fn on_failed_round(&mut self, mut finishes: Vec<Ended>, errands: Errands, error: &SourceError) {
         tracing::warn!(%error, "the round failed and will be tried again");
         if !matches!(error, SourceError::Unavailable(_)) {
-            // What the database will not take is a message's text: without it the end is still told.
-            for ended in &mut finishes {
-                if let Some(Finish { failure: Some((_, message)), .. }) = &mut ended.finish {
+            match finishes.as_mut_slice() {
+                // What the database will not take is a message's text: without it the end is still told.
+                [Ended { finish: Some(Finish { failure: Some((_, message)), .. }), .. }] => {
                     "the error's text could not be stored".clone_into(message);
                 }
+                _ => self.one_by_one = true,
             }
         }
         self.finishes.append(&mut finishes);
@@ -293,14 +334,27 @@ impl Dispatcher {
             self.finishes.push(give_back(held, &task));
             return self.soon(Errands::default());
         }
+        let parked = Parked { held, stops, task };
+        let session = parked.task.lease.session;
+        match self.turns.values().find(|turn| turn.lease.session == session) {
+            // Our lease was lost and is ours again: two turns of one session must never be in its tree together.
+            Some(former) => {
+                self.engine
+                    .leases
+                    .stop(former.lease, Stop { cause: StopCause::LeaseLost, force: StopForce::Ask });
+                if let Some(older) = self.parked.insert(session, parked) {
+                    tracing::warn!(task = %older.task.lease.task, "a turn that had not begun lost its lease");
+                }
+            }
+            None => self.seat(parked),
+        }
+    }
+
+    fn seat(&mut self, Parked { held, stops, task }: Parked) {
         // An agent asks one thing at a time, or a few.
         let (answers, answered) = mpsc::channel(16);
-        let seat = Seat {
-            held,
-            stop: stops,
-            answers: answered,
-            hand: self.engine.hands.clone().try_acquire_owned().ok(),
-        };
+        let hand = self.engine.hands.clone().try_acquire_owned().ok();
+        let seat = Seat { held, stop: stops, answers: answered, hand };
         let lease = task.lease;
         let spawned = self.running.spawn(executor::run(self.engine.clone(), task.clone(), seat));
         self.turns.insert(spawned.id(), Running { task, answers, lease });
@@ -320,8 +374,14 @@ impl Dispatcher {
                 panicked(held, &turn.task)
             }
         };
+        let session = ended.held.lease().session;
         if ended.finish.is_some() {
             self.finishes.push(ended);
+        }
+        match self.parked.remove(&session) {
+            Some(parked) if matches!(self.phase, Phase::Open) => self.seat(parked),
+            Some(parked) => self.finishes.push(give_back(parked.held, &parked.task)),
+            None => {}
         }
         self.soon(Errands::default());
     }
@@ -332,29 +392,4 @@ async fn in_flight(round: &mut Option<BoxFuture<'static, RoundEnd>>) -> RoundEnd
         Some(round) => round.await,
         None => std::future::pending().await,
     }
-}
-
-fn give_back(held: HeldLease, task: &ClaimedTask) -> Ended {
-    let failure = Some((FailureReason::Drained, "the node was told to stop".to_owned()));
-    Ended { held, finish: Some(requeue(task, failure)) }
-}
-
-fn requeue(task: &ClaimedTask, failure: Option<(FailureReason, String)>) -> Finish {
-    Finish {
-        lease: task.lease,
-        status: TaskStatus::Queued,
-        wait: Duration::ZERO,
-        failure,
-        charged: false,
-        conversation: None,
-    }
-}
-
-fn panicked(held: HeldLease, task: &ClaimedTask) -> Ended {
-    let outcome = super::verdict::failed(
-        FailureReason::Internal,
-        "a defect of agentpool ended the turn; its log has the details",
-    );
-    let finish = super::verdict::finish(&outcome, task, true, rand::random());
-    Ended { held, finish }
 }

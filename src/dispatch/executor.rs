@@ -66,13 +66,13 @@ pub struct Ended {
 /// Runs one turn.
 pub async fn run(engine: Arc<Engine>, task: ClaimedTask, mut seat: Seat) -> Ended {
     let turn = Turn { engine: &engine, task: &task };
-    let (outcome, conversing) = turn.run(&mut seat).await;
-    let finish = verdict::finish(&outcome, &task, conversing, rand::random());
+    let outcome = turn.run(&mut seat).await;
+    let finish = verdict::finish(&outcome, &task, rand::random());
     match (&outcome, &finish) {
-        (Outcome::Failed { reason, message, .. }, Some(finish)) => {
+        (Outcome::Failed { reason, .. }, Some(finish)) => {
             tracing::warn!(
                 task = %task.lease.task, session = %task.lease.session, agent = %task.agent, attempt = task.attempt,
-                reason = reason.as_str(), next = finish.status.as_str(), wait_ms = finish.wait.as_millis(), %message,
+                reason = reason.as_str(), next = finish.status.as_str(), wait_ms = finish.wait.as_millis(),
                 "the turn failed"
             );
         }
@@ -92,38 +92,34 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// The outcome, and whether the turn got as far as a conversation.
-    async fn run(&self, seat: &mut Seat) -> (Outcome, bool) {
+    async fn run(&self, seat: &mut Seat) -> Outcome {
         if self.task.cancel_requested {
-            return (Outcome::Cancelled, false);
+            return Outcome::Cancelled { backend_lost: false };
         }
         if seat.hand.is_none() {
             // A turn that came back from a person was faster.
             tokio::select! {
                 biased;
-                stop = stopped(seat.stop.clone()) => return (verdict::stopped(stop.cause, false), false),
+                stop = stopped(seat.stop.clone()) => return verdict::stopped(stop.cause, false),
                 hand = self.engine.hands.clone().acquire_owned() => seat.hand = hand.ok(),
             }
         }
         let Some(profile) = self.engine.profiles.get(&self.task.agent) else {
             let message = format!("agent {} is not configured on this node", self.task.agent);
-            return (verdict::failed(FailureReason::SpawnFailed, message), false);
+            return verdict::failed(FailureReason::SpawnFailed, message);
         };
         // Everything up to the prompt may be dropped at any point: git is killed and repaired, a started server stays.
-        let prepared = {
-            let stop = seat.stop.clone();
-            tokio::select! {
-                biased;
-                stop = stopped(stop) => Err(verdict::stopped(stop.cause, false)),
-                prepared = self.prepare(profile) => prepared.map_err(|failure| failure.outcome()),
-            }
+        let prepared = tokio::select! {
+            biased;
+            stop = stopped(seat.stop.clone()) => Err(verdict::stopped(stop.cause, false)),
+            prepared = self.prepare(profile) => prepared.map_err(TurnFailure::outcome),
         };
         let mut ready = match prepared {
             Ok(ready) => ready,
-            Err(outcome) => return (outcome, false),
+            Err(outcome) => return outcome,
         };
         let (outcome, said) = self.prompt(profile, &mut ready, seat).await;
-        (self.wrap_up(ready, outcome, said).await, true)
+        self.wrap_up(ready, outcome, said).await
     }
 }
 
@@ -152,7 +148,7 @@ impl TurnFailure {
     fn outcome(self) -> Outcome {
         match self {
             Self::LostLease => Outcome::Abandoned,
-            Self::Cancelled => Outcome::Cancelled,
+            Self::Cancelled => Outcome::Cancelled { backend_lost: false },
             Self::Because { reason, message, backend_lost } => {
                 Outcome::Failed { reason, message, backend_lost }
             }
@@ -162,14 +158,13 @@ impl TurnFailure {
 
 impl From<SourceError> for TurnFailure {
     fn from(error: SourceError) -> Self {
-        match error {
-            SourceError::LostLease => Self::LostLease,
-            error => Self::Because {
-                reason: FailureReason::DatabaseFailed,
-                message: error.to_string(),
-                backend_lost: false,
-            },
-        }
+        let reason = match error {
+            SourceError::LostLease => return Self::LostLease,
+            SourceError::Unavailable(_) => FailureReason::DatabaseFailed,
+            // It will not take this turn's values next time either: charged, so that it ends.
+            SourceError::BadValue(_) | SourceError::Failed(_) => FailureReason::Internal,
+        };
+        Self::Because { reason, message: error.to_string(), backend_lost: false }
     }
 }
 

@@ -5,11 +5,10 @@ mod rows;
 
 use super::rescuer::{self, Foreign, LeaseWatch, NodeSeen};
 use super::task_source::{
-    AppendOutcome, EventBatch, Finish, PermissionAsk, ProjectPlace, Renewed, SourceError, TaskSource, Tick,
-    TurnBegin, TurnFacts, TurnResult, Wake, Want, WorktreeFacts,
+    AppendOutcome, EventBatch, Finish, LastCheckpoint, PermissionAsk, ProjectPlace, Renewed, SourceError,
+    TaskSource, Tick, TurnBegin, TurnFacts, TurnResult, Wake, Want, WorktreeFacts,
 };
 use crate::domain::agent::AgentName;
-use crate::domain::change::FileChange;
 use crate::domain::failure::FailureReason;
 use crate::domain::ids::{Fence, Incarnation, NodeId, SessionId, TaskId};
 use crate::domain::permission::{PermissionAnswer, PermissionDecision};
@@ -20,7 +19,7 @@ use crate::store::events::{Appended, NewBatch};
 use crate::store::listener::{Hint, Listener};
 use crate::store::permissions::NewPermission;
 use crate::store::queue::{ClaimWish, FinishRow, ForeignLease};
-use crate::store::turns::{BeginRow, ChangeRow, ConversationRow, ResultRow, UsageRow};
+use crate::store::turns::{BeginRow, ConversationRow, PlaceRow, ResultRow, UsageRow};
 use crate::store::{Store, StoreError};
 use crate::wire;
 use async_trait::async_trait;
@@ -158,27 +157,28 @@ impl TaskSource for PgSource {
             resume: facts.agent_session_id.filter(|_| usable),
             has_worktree: facts.base_commit.is_some(),
             checkpoint_before: facts.checkpoint_before,
-            last_checkpoint: facts.last_checkpoint,
+            last_checkpoint: facts.last_checkpoint.map(|commit| LastCheckpoint {
+                commit,
+                unfinished: facts
+                    .last_turn
+                    .and_then(|(task, agent)| Some((TaskId(task), AgentName::new(agent).ok()?))),
+            }),
             earlier_fences: facts.earlier_fences.into_iter().map(Fence).collect(),
         })
     }
 
-    async fn save_worktree(&self, session: SessionId, worktree: &WorktreeFacts) -> Result<(), SourceError> {
-        let path = worktree.path.to_string_lossy();
-        Ok(self
-            .store
-            .save_worktree(session.0, self.node.0, &path, &worktree.base_commit, &worktree.branch)
-            .await?)
+    async fn save_worktree(&self, lease: &Lease, worktree: &WorktreeFacts) -> Result<(), SourceError> {
+        let place = PlaceRow {
+            path: worktree.path.to_string_lossy().into_owned(),
+            base_commit: worktree.base_commit.clone(),
+            branch: worktree.branch.clone(),
+        };
+        held(self.store.save_worktree((lease.session.0, lease.fence.0), self.node.0, &place).await?)
     }
 
     async fn save_interrupted(&self, lease: &Lease, commit: &str) -> Result<(), SourceError> {
-        let task = Some(lease.task.0);
-        Ok(self.store.save_checkpoint(lease.session.0, task, "interrupted", commit, self.node.0).await?)
-    }
-
-    async fn save_user_changes(&self, lease: &Lease, changes: &[FileChange]) -> Result<(), SourceError> {
-        let rows: Vec<ChangeRow> = changes.iter().map(change_row).collect();
-        held(self.store.save_user_changes(lease.session.0, lease.fence.0, &rows).await?)
+        let lane = (lease.session.0, lease.fence.0);
+        held(self.store.save_interrupted(lane, lease.task.0, commit, self.node.0).await?)
     }
 
     async fn begin_turn(&self, begin: &TurnBegin) -> Result<(), SourceError> {
@@ -188,6 +188,11 @@ impl TaskSource for PgSource {
             task: begin.lease.task.0,
             node: self.node.0,
             checkpoint: begin.checkpoint.clone(),
+            found_by: match &begin.found.by {
+                Some((task, agent)) => (Some(task.0), agent.as_str().to_owned()),
+                None => (None, "user".to_owned()),
+            },
+            found: begin.found.changes.iter().map(change_row).collect(),
             conversation: ConversationRow {
                 agent: begin.agent.as_str().to_owned(),
                 backend: begin.backend.as_str(),

@@ -6,11 +6,10 @@ use crate::domain::ids::{Fence, Incarnation, NodeId, SessionId, TaskId};
 use crate::domain::task::Lease;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// How often the rescuer looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -86,20 +85,20 @@ struct Seen {
     locks: HashMap<Incarnation, Instant>,
     /// Incarnations whose lock was absent at every look, with the first.
     absent: HashMap<Incarnation, Instant>,
-    /// Own leases that no turn knew at the last look.
-    stray: HashSet<Lease>,
+    /// Own leases that no turn knows, with the first look at which that was so.
+    stray: HashMap<Lease, Instant>,
 }
 
-/// Looks every second until `stop`; its owner awaits it. `held` says which leases have a turn here.
-pub async fn run(watch: Arc<dyn LeaseWatch>, held: impl Fn() -> Vec<Lease> + Send, stop: CancellationToken) {
+/// Looks every second, for ever. `held` says which leases have a turn here.
+///
+/// # Cancel safety
+/// May be dropped at any point.
+pub async fn run(watch: Arc<dyn LeaseWatch>, held: impl Fn() -> Vec<Lease> + Send) {
     let mut seen = Seen::default();
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = every.tick() => {}
-        }
+        every.tick().await;
         if let Err(error) = round(watch.as_ref(), &mut seen, &held).await {
             tracing::debug!(%error, "the rescuer lost its connection; what it saw is void");
             seen = Seen::default();
@@ -125,17 +124,10 @@ async fn round(
     if !verdict.dead.is_empty() {
         watch.rehome(&verdict.dead).await?;
     }
-    let known = held();
-    let stray: HashSet<Lease> =
-        watch.own().await?.into_iter().filter(|lease| !known.contains(lease)).collect();
-    // Seen twice, a second apart: not one that a round in flight is about to start.
-    for lease in stray.intersection(&seen.stray) {
-        if !held().contains(lease) {
-            tracing::warn!(task = %lease.task, "a lease that no turn knows is given back");
-            watch.give_back(lease).await?;
-        }
+    for lease in seen.strays(&watch.own().await?, &held(), Instant::now()) {
+        tracing::warn!(task = %lease.task, "a lease that no turn knows is given back");
+        watch.give_back(&lease).await?;
     }
-    seen.stray = stray;
     Ok(())
 }
 
@@ -182,6 +174,18 @@ impl Seen {
             .map(|node| node.id)
             .collect();
         verdict
+    }
+}
+
+impl Seen {
+    /// Own leases that no turn has known for a whole lease: not one that a slow round is about to start.
+    fn strays(&mut self, own: &[Lease], known: &[Lease], now: Instant) -> Vec<Lease> {
+        self.stray.retain(|lease, _| own.contains(lease) && !known.contains(lease));
+        for lease in own.iter().filter(|lease| !known.contains(lease)) {
+            self.stray.entry(*lease).or_insert(now);
+        }
+        let old = self.stray.iter().filter(|(_, since)| now.duration_since(**since) >= LEASE);
+        old.map(|(lease, _)| *lease).collect()
     }
 }
 
@@ -251,6 +255,16 @@ mod tests {
         assert_eq!(seen.judge(ME, &[], &[node(false)], now + LEASE).dead, [OTHER]);
         assert!(seen.judge(ME, &[], &[node(true)], now + LEASE).dead.is_empty(), "it came back");
         assert!(seen.judge(ME, &[], &[node(false)], now + LEASE + EVERY).dead.is_empty());
+    }
+
+    #[test]
+    fn a_lease_that_no_turn_knows_is_given_back_after_a_whole_lease_and_not_before() {
+        let (now, mut seen) = (Instant::now(), Seen::default());
+        let mine = lease(Uuid::from_u128(1), 1, Uuid::from_u128(2));
+        assert!(seen.strays(&[mine], &[], now).is_empty());
+        assert!(seen.strays(&[mine], &[mine], now + LEASE).is_empty(), "its turn has started");
+        assert!(seen.strays(&[mine], &[], now + LEASE).is_empty());
+        assert_eq!(seen.strays(&[mine], &[], now + LEASE * 2), [mine]);
     }
 
     #[test]

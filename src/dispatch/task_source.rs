@@ -57,22 +57,16 @@ pub trait TaskSource: Send + Sync + 'static {
     /// Remembers where a session's worktree is.
     ///
     /// # Errors
-    /// [`SourceError`].
-    async fn save_worktree(&self, session: SessionId, worktree: &WorktreeFacts) -> Result<(), SourceError>;
+    /// [`SourceError::LostLease`] writes nothing.
+    async fn save_worktree(&self, lease: &Lease, worktree: &WorktreeFacts) -> Result<(), SourceError>;
 
-    /// Keeps the tree that an interrupted turn left.
-    ///
-    /// # Errors
-    /// [`SourceError`].
-    async fn save_interrupted(&self, lease: &Lease, commit: &str) -> Result<(), SourceError>;
-
-    /// What a person changed between two turns.
+    /// Keeps the tree that an interrupted turn left. What comes next, the way back, may only be gone with the lease held.
     ///
     /// # Errors
     /// [`SourceError::LostLease`] writes nothing.
-    async fn save_user_changes(&self, lease: &Lease, changes: &[FileChange]) -> Result<(), SourceError>;
+    async fn save_interrupted(&self, lease: &Lease, commit: &str) -> Result<(), SourceError>;
 
-    /// The task runs: its status, the checkpoint before it, its conversation.
+    /// The task runs: its status, the checkpoint before it, what was found changed since the last one, its conversation.
     ///
     /// # Errors
     /// [`SourceError::LostLease`] writes nothing.
@@ -255,10 +249,28 @@ pub struct TurnFacts {
     pub has_worktree: bool,
     /// Checkpoint before the task's first turn on this node.
     pub checkpoint_before: Option<String>,
-    /// Newest checkpoint of the session on this node.
-    pub last_checkpoint: Option<String>,
+    /// Newest checkpoint of the session on this node, interrupted trees aside.
+    pub last_checkpoint: Option<LastCheckpoint>,
     /// Fences of the task's earlier turns, newest first.
     pub earlier_fences: Vec<Fence>,
+}
+
+/// The checkpoint that the next one is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastCheckpoint {
+    /// Commit.
+    pub commit: String,
+    /// It was taken before a turn of this task by this agent, and none after it: what changed since is that turn's doing.
+    pub unfinished: Option<(TaskId, AgentName)>,
+}
+
+/// Changes that were found before a turn; by default none.
+#[derive(Clone, Debug, Default)]
+pub struct FoundChanges {
+    /// The turn that was cut off before its changes were stored; `None`: a person made them.
+    pub by: Option<(TaskId, AgentName)>,
+    /// What changed.
+    pub changes: Vec<FileChange>,
 }
 
 /// Where a project's repository is.
@@ -288,6 +300,8 @@ pub struct TurnBegin {
     pub lease: Lease,
     /// Checkpoint before it.
     pub checkpoint: String,
+    /// What had changed since the one before that.
+    pub found: FoundChanges,
     /// Who.
     pub agent: AgentName,
     /// How.

@@ -16,8 +16,8 @@ use std::time::Duration;
 pub(super) enum Outcome {
     /// Well.
     Completed { usage: Usage },
-    /// As asked.
-    Cancelled,
+    /// As asked. The backend may have been lost with it.
+    Cancelled { backend_lost: bool },
     /// Not well.
     Failed { reason: FailureReason, message: String, backend_lost: bool },
     /// Another may hold the lane: write nothing.
@@ -59,7 +59,7 @@ pub(super) fn outcome(
 /// What a stop makes of a turn that had not completed.
 pub(super) fn stopped(cause: StopCause, backend_lost: bool) -> Outcome {
     let (reason, message) = match cause {
-        StopCause::UserCancel => return Outcome::Cancelled,
+        StopCause::UserCancel => return Outcome::Cancelled { backend_lost },
         StopCause::LeaseLost => return Outcome::Abandoned,
         StopCause::Timeout => (FailureReason::Timeout, "the turn took longer than the agent's turn limit"),
         StopCause::Stalled => {
@@ -74,21 +74,20 @@ pub(super) fn failed(reason: FailureReason, message: impl Into<String>) -> Outco
     Outcome::Failed { reason, message: message.into(), backend_lost: false }
 }
 
-/// The finish that an outcome asks for; `None` when nothing may be written. `conversing`: the turn got as far as a
-/// conversation. `jitter` is a random number in 0..1.
-pub(super) fn finish(outcome: &Outcome, task: &ClaimedTask, conversing: bool, jitter: f64) -> Option<Finish> {
-    let plain = |status| Finish {
+/// The finish that an outcome asks for; `None` when nothing may be written. `jitter` is a random number in 0..1.
+pub(super) fn finish(outcome: &Outcome, task: &ClaimedTask, jitter: f64) -> Option<Finish> {
+    let plain = |status, backend_lost| Finish {
         lease: task.lease,
         status,
         wait: Duration::ZERO,
         failure: None,
         charged: false,
-        conversation: conversation(task.agent.clone(), conversing, false, None),
+        conversation: Some(conversation(task.agent.clone(), backend_lost, None)),
     };
     match outcome {
         Outcome::Abandoned => None,
-        Outcome::Completed { .. } => Some(plain(TaskStatus::Completed)),
-        Outcome::Cancelled => Some(plain(TaskStatus::Cancelled)),
+        Outcome::Completed { .. } => Some(plain(TaskStatus::Completed, false)),
+        Outcome::Cancelled { backend_lost } => Some(plain(TaskStatus::Cancelled, *backend_lost)),
         Outcome::Failed { reason, message, backend_lost } => {
             let charged = reason.consequence().charged;
             let failures = task.failures + i32::from(charged);
@@ -104,7 +103,7 @@ pub(super) fn finish(outcome: &Outcome, task: &ClaimedTask, conversing: bool, ji
                 wait,
                 failure: Some((*reason, message.clone())),
                 charged,
-                conversation: conversation(task.agent.clone(), conversing, *backend_lost, poison),
+                conversation: Some(conversation(task.agent.clone(), *backend_lost, poison)),
             })
         }
     }
@@ -112,12 +111,11 @@ pub(super) fn finish(outcome: &Outcome, task: &ClaimedTask, conversing: bool, ji
 
 fn conversation(
     agent: AgentName,
-    conversing: bool,
     backend_lost: bool,
     poison: Option<FailureReason>,
-) -> Option<(AgentName, AgentSessionStatus, Option<FailureReason>)> {
+) -> (AgentName, AgentSessionStatus, Option<FailureReason>) {
     let status = if backend_lost { AgentSessionStatus::Crashed } else { AgentSessionStatus::Idle };
-    conversing.then_some((agent, status, poison))
+    (agent, status, poison)
 }
 
 #[cfg(test)]
@@ -157,14 +155,17 @@ mod tests {
     fn an_error_after_a_cancel_is_the_cancel() {
         let error =
             Err(BackendError::Turn { reason: FailureReason::ProviderError, message: "aborted".into() });
-        assert_eq!(outcome(error, stop(StopCause::UserCancel), true), Outcome::Cancelled);
+        assert_eq!(
+            outcome(error, stop(StopCause::UserCancel), true),
+            Outcome::Cancelled { backend_lost: false }
+        );
     }
 
     #[test]
     fn a_drained_turn_goes_back_uncharged_and_at_once() {
         let lost = outcome(Ok(TurnEnd::Cancelled), stop(StopCause::Drain), true);
         let task = crate::dispatch::executor::tests::claimed(3, 2);
-        let finish = finish(&lost, &task, true, 1.0).expect("a finish");
+        let finish = finish(&lost, &task, 1.0).expect("a finish");
         assert_eq!((finish.status, finish.charged, finish.wait), (TaskStatus::Queued, false, Duration::ZERO));
     }
 }

@@ -51,6 +51,8 @@ pub struct Listener {
     pub hints: broadcast::Sender<Hint>,
     /// For health.
     pub state: watch::Receiver<ListenerState>,
+    /// This connection holds the incarnation's advisory lock.
+    pub locked: watch::Receiver<bool>,
 }
 
 const CHANNELS: [(&str, Hint); 3] = [
@@ -75,27 +77,30 @@ pub fn listener(
     // 256 hints: a reader that lags further behind wakes anyway.
     let (hints, _) = broadcast::channel(256);
     let (state, seen) = watch::channel(ListenerState::Connecting);
-    let run = run(store, lock_key, hints.clone(), state, stop);
-    (Listener { hints, state: seen }, run)
+    let (locked, has_lock) = watch::channel(false);
+    let tell = Tell { hints: hints.clone(), state, locked };
+    (Listener { hints, state: seen, locked: has_lock }, run(store, lock_key, tell, stop))
 }
 
-async fn run(
-    store: Store,
-    lock_key: i32,
+/// The other ends of [`Listener`].
+struct Tell {
     hints: broadcast::Sender<Hint>,
     state: watch::Sender<ListenerState>,
-    stop: CancellationToken,
-) {
+    locked: watch::Sender<bool>,
+}
+
+async fn run(store: Store, lock_key: i32, tell: Tell, stop: CancellationToken) {
     let mut wait = Duration::from_millis(100);
     loop {
         let started = Instant::now();
         let ended = tokio::select! {
             () = stop.cancelled() => return,
-            ended = listen(&store, lock_key, &hints, &state) => ended,
+            ended = listen(&store, lock_key, &tell) => ended,
         };
+        tell.locked.send_replace(false);
         if let Err(error) = ended {
             tracing::warn!(%error, "the listener lost its connection; tasks are still found by polling");
-            state.send_replace(ListenerState::Down(error.to_string()));
+            tell.state.send_replace(ListenerState::Down(error.to_string()));
         }
         if started.elapsed() > RECONNECT_MAX {
             wait = Duration::from_millis(100);
@@ -128,16 +133,11 @@ impl From<tokio_postgres::Error> for Deaf {
     }
 }
 
-async fn listen(
-    store: &Store,
-    lock_key: i32,
-    hints: &broadcast::Sender<Hint>,
-    state: &watch::Sender<ListenerState>,
-) -> Result<(), Deaf> {
+async fn listen(store: &Store, lock_key: i32, tell: &Tell) -> Result<(), Deaf> {
     let (client, mut connection) = store.direct().connect(NoTls).await?;
     let messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
     futures::pin_mut!(messages);
-    let mut talk = std::pin::pin!(talk(&client, lock_key));
+    let mut talk = std::pin::pin!(talk(&client, lock_key, &tell.locked));
     let mut last_heard = Instant::now();
     loop {
         tokio::select! {
@@ -146,15 +146,15 @@ async fn listen(
                 Some(Err(error)) => return Err(error.into()),
                 Some(Ok(AsyncMessage::Notification(note))) if note.channel() == "agentpool_probe" => {
                     last_heard = Instant::now();
-                    if state.send_if_modified(|s| std::mem::replace(s, ListenerState::Listening) != ListenerState::Listening) {
+                    if tell.state.send_if_modified(|s| std::mem::replace(s, ListenerState::Listening) != ListenerState::Listening) {
                         // LISTEN came first, this scan comes second: nothing falls between.
-                        let _ = hints.send(Hint::Reconnected);
+                        let _ = tell.hints.send(Hint::Reconnected);
                     }
                 }
                 Some(Ok(AsyncMessage::Notification(note))) => {
                     if let Some(hint) = hint(note.channel(), note.payload()) {
                         // Nobody listening yet is no error.
-                        let _ = hints.send(hint);
+                        let _ = tell.hints.send(hint);
                     }
                 }
                 Some(Ok(_)) => {}
@@ -166,28 +166,31 @@ async fn listen(
 }
 
 /// The client's side: LISTEN, the lock, then a probe every few seconds, for ever. Returns only to say why it cannot go on.
-async fn talk(client: &Client, lock_key: i32) -> Deaf {
-    match speak(client, lock_key).await {
+async fn talk(client: &Client, lock_key: i32, locked: &watch::Sender<bool>) -> Deaf {
+    match speak(client, lock_key, locked).await {
         Ok(never) => match never {},
         Err(deaf) => deaf,
     }
 }
 
-async fn speak(client: &Client, lock_key: i32) -> Result<std::convert::Infallible, Deaf> {
+async fn speak(
+    client: &Client,
+    lock_key: i32,
+    locked: &watch::Sender<bool>,
+) -> Result<std::convert::Infallible, Deaf> {
     client
         .batch_execute(
             "LISTEN tasks_new; LISTEN tasks_cancel; LISTEN permissions_answered; LISTEN session_events; LISTEN agentpool_probe",
         )
         .await?;
-    let mut locked = false;
     let mut probe = tokio::time::interval(PROBE_EVERY);
     let mut relock = tokio::time::interval(Duration::from_millis(250));
     loop {
         tokio::select! {
             _ = probe.tick() => { client.batch_execute("NOTIFY agentpool_probe").await?; }
             // The old connection's backend may still hold the lock for a moment.
-            _ = relock.tick(), if !locked => {
-                locked = client.query_one(sql!("nodes/take_lock"), &[&lock_key]).await?.get(0);
+            _ = relock.tick(), if !*locked.borrow() => {
+                locked.send_replace(client.query_one(sql!("nodes/take_lock"), &[&lock_key]).await?.get(0));
             }
         }
     }

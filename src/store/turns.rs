@@ -1,136 +1,14 @@
 //! What an executor reads before a turn and writes during and after it. Every write locks the lane under its fence first;
 //! a lost lease writes nothing.
 
+mod rows;
+
+pub use rows::{BeginRow, ChangeRow, ConversationRow, PlaceRow, ResultRow, TurnFacts, UsageRow};
+
 use super::{Store, StoreError, sql, when_busy_again};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
-
-/// What is known of a session and one of its conversations.
-#[derive(Clone, Debug)]
-pub struct TurnFacts {
-    /// Title of the session.
-    pub title: String,
-    /// `open` or `closed`.
-    pub session_status: String,
-    /// Local path of the project.
-    pub path: Option<String>,
-    /// Clone URL of the project.
-    pub url: Option<String>,
-    /// Agent's id of the conversation.
-    pub agent_session_id: Option<String>,
-    /// State of the conversation.
-    pub agent_session_status: Option<String>,
-    /// Why the conversation must not be resumed.
-    pub poisoned_reason: Option<String>,
-    /// Node on which the conversation lives.
-    pub agent_session_node: Option<Uuid>,
-    /// Base of the session's worktree on this node.
-    pub base_commit: Option<String>,
-    /// Checkpoint taken on this node before the task's first turn.
-    pub checkpoint_before: Option<String>,
-    /// Newest checkpoint of the session on this node.
-    pub last_checkpoint: Option<String>,
-    /// Fences of the task's earlier turns that got as far as a checkpoint, newest first.
-    pub earlier_fences: Vec<i64>,
-}
-
-/// A conversation's row.
-#[derive(Clone, Debug)]
-pub struct ConversationRow {
-    /// Agent.
-    pub agent: String,
-    /// Backend kind.
-    pub backend: &'static str,
-    /// Agent's id.
-    pub agent_session_id: String,
-    /// Port of a shared server.
-    pub server_port: Option<i32>,
-    /// State.
-    pub status: &'static str,
-    /// Hash of the agent's configuration (without the port).
-    pub config_hash: String,
-}
-
-/// What is written when a turn begins.
-#[derive(Clone, Debug)]
-pub struct BeginRow {
-    /// Lane.
-    pub session: Uuid,
-    /// Fence.
-    pub fence: i64,
-    /// Task.
-    pub task: Uuid,
-    /// Node.
-    pub node: Uuid,
-    /// The checkpoint before the turn.
-    pub checkpoint: String,
-    /// The conversation, now active.
-    pub conversation: ConversationRow,
-}
-
-/// One changed file.
-#[derive(Clone, Debug)]
-pub struct ChangeRow {
-    /// Path.
-    pub path: String,
-    /// Path before a rename.
-    pub old_path: Option<String>,
-    /// Raw path when not UTF-8.
-    pub path_raw: Option<Vec<u8>>,
-    /// Operation.
-    pub operation: &'static str,
-    /// Mode before.
-    pub old_mode: Option<String>,
-    /// Mode after.
-    pub new_mode: Option<String>,
-    /// Binary.
-    pub binary: bool,
-    /// Blob before.
-    pub old_blob: Option<String>,
-    /// Blob after.
-    pub new_blob: Option<String>,
-    /// Unified diff.
-    pub diff: Option<String>,
-    /// Lines added.
-    pub additions: i64,
-    /// Lines removed.
-    pub deletions: i64,
-}
-
-/// What a turn cost.
-#[derive(Clone, Debug)]
-pub struct UsageRow {
-    /// Model as asked.
-    pub model: String,
-    /// Input, output, reasoning, cache read, cache write.
-    pub tokens: [i64; 5],
-    /// Dollars.
-    pub cost_usd: f64,
-}
-
-/// What a turn leaves behind.
-#[derive(Clone, Debug)]
-pub struct ResultRow {
-    /// Lane.
-    pub session: Uuid,
-    /// Fence.
-    pub fence: i64,
-    /// Task.
-    pub task: Uuid,
-    /// Node.
-    pub node: Uuid,
-    /// Agent, who did the changes.
-    pub agent: String,
-    /// The answer, when there is one.
-    pub output: Option<String>,
-    /// The checkpoint after the turn.
-    pub checkpoint: Option<String>,
-    /// What changed.
-    pub changes: Vec<ChangeRow>,
-    /// What it cost.
-    pub usage: Option<UsageRow>,
-}
 
 impl Store {
     /// What to know before a turn; `None` when the session does not exist.
@@ -149,22 +27,53 @@ impl Store {
         Ok(client.query_opt(&facts, &[&session, &agent, &node, &task]).await?.as_ref().map(turn_facts))
     }
 
-    /// Remembers where a worktree is.
+    /// Remembers where a worktree is. False when the lease is lost.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn save_worktree(
         &self,
-        session: Uuid,
+        held: (Uuid, i64),
         node: Uuid,
-        path: &str,
-        base: &str,
-        branch: &str,
-    ) -> Result<(), StoreError> {
-        let client = self.engine().await?;
-        let save = client.prepare_cached(sql!("turns/save_worktree")).await?;
-        client.execute(&save, &[&session, &node, &path, &base, &branch]).await?;
-        Ok(())
+        place: &PlaceRow,
+    ) -> Result<bool, StoreError> {
+        when_busy_again(async || {
+            let mut client = self.engine().await?;
+            let tx = client.transaction().await?;
+            if !hold(&tx, held).await? {
+                return Ok(false);
+            }
+            let save = tx.prepare_cached(sql!("turns/save_worktree")).await?;
+            tx.execute(&save, &[&held.0, &node, &place.path, &place.base_commit, &place.branch]).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Keeps the tree of an interrupted turn. False when the lease is lost.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn save_interrupted(
+        &self,
+        held: (Uuid, i64),
+        task: Uuid,
+        commit: &str,
+        node: Uuid,
+    ) -> Result<bool, StoreError> {
+        when_busy_again(async || {
+            let mut client = self.engine().await?;
+            let tx = client.transaction().await?;
+            if !hold(&tx, held).await? {
+                return Ok(false);
+            }
+            let save = tx.prepare_cached(sql!("turns/save_checkpoint")).await?;
+            tx.execute(&save, &[&held.0, &Some(task), &None::<i64>, &"interrupted", &commit, &node]).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
     }
 
     /// The task runs: status, checkpoint, conversation. False when the lease is lost.
@@ -175,11 +84,10 @@ impl Store {
         when_busy_again(async || {
             let mut client = self.engine().await?;
             let tx = client.transaction().await?;
-            let hold = tx.prepare_cached(sql!("turns/hold")).await?;
             let start = tx.prepare_cached(sql!("turns/start_task")).await?;
             let checkpoint = tx.prepare_cached(sql!("turns/save_checkpoint")).await?;
             let conversation = tx.prepare_cached(sql!("turns/save_agent_session")).await?;
-            if tx.query_opt(&hold, &[&begin.session, &begin.fence]).await?.is_none() {
+            if !hold(&tx, (begin.session, begin.fence)).await? {
                 return Ok(false);
             }
             let c = &begin.conversation;
@@ -202,27 +110,27 @@ impl Store {
                 tx.execute(&checkpoint, &saved),
                 tx.execute(&conversation, &active),
             )?;
+            let (by_task, by) = &begin.found_by;
+            save_changes(&tx, begin.session, *by_task, by, &begin.found).await?;
             tx.commit().await?;
             Ok(true)
         })
         .await
     }
 
-    /// A checkpoint beside the usual two (an interrupted tree, the last one before a removal).
+    /// The last checkpoint of a closed session, before its worktree goes.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn save_checkpoint(
+    pub async fn save_final_checkpoint(
         &self,
         session: Uuid,
-        task: Option<Uuid>,
-        kind: &'static str,
         commit: &str,
         node: Uuid,
     ) -> Result<(), StoreError> {
         let client = self.engine().await?;
         let save = client.prepare_cached(sql!("turns/save_checkpoint")).await?;
-        client.execute(&save, &[&session, &task, &None::<i64>, &kind, &commit, &node]).await?;
+        client.execute(&save, &[&session, &None::<Uuid>, &None::<i64>, &"final", &commit, &node]).await?;
         Ok(())
     }
 
@@ -234,8 +142,7 @@ impl Store {
         when_busy_again(async || {
             let mut client = self.engine().await?;
             let tx = client.transaction().await?;
-            let hold = tx.prepare_cached(sql!("turns/hold")).await?;
-            if tx.query_opt(&hold, &[&result.session, &result.fence]).await?.is_none() {
+            if !hold(&tx, (result.session, result.fence)).await? {
                 return Ok(false);
             }
             if let Some(output) = &result.output {
@@ -275,30 +182,6 @@ impl Store {
         .await
     }
 
-    /// What a person changed between two turns, under the fence of the turn that found it. False when the lease is lost.
-    ///
-    /// # Errors
-    /// [`StoreError`]; nothing is half-written.
-    pub async fn save_user_changes(
-        &self,
-        session: Uuid,
-        fence: i64,
-        changes: &[ChangeRow],
-    ) -> Result<bool, StoreError> {
-        when_busy_again(async || {
-            let mut client = self.engine().await?;
-            let tx = client.transaction().await?;
-            let hold = tx.prepare_cached(sql!("turns/hold")).await?;
-            if tx.query_opt(&hold, &[&session, &fence]).await?.is_none() {
-                return Ok(false);
-            }
-            save_changes(&tx, session, None, "user", changes).await?;
-            tx.commit().await?;
-            Ok(true)
-        })
-        .await
-    }
-
     /// The finished turns of a conversation, newest first: (prompt, output).
     ///
     /// # Errors
@@ -315,6 +198,15 @@ impl Store {
         let rows = client.query(&transcript, &[&session, &agent, &but, &limit]).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
+}
+
+/// Locks the lane of (session, fence); false when the lease is lost.
+async fn hold(
+    tx: &deadpool_postgres::Transaction<'_>,
+    (session, fence): (Uuid, i64),
+) -> Result<bool, StoreError> {
+    let hold = tx.prepare_cached(sql!("turns/hold")).await?;
+    Ok(tx.query_opt(&hold, &[&session, &fence]).await?.is_some())
 }
 
 async fn save_changes(
@@ -368,6 +260,7 @@ fn turn_facts(row: &Row) -> TurnFacts {
         base_commit: row.get("base_commit"),
         checkpoint_before: row.get("checkpoint_before"),
         last_checkpoint: row.get("last_checkpoint"),
+        last_turn: row.get::<_, Option<Uuid>>("last_task").zip(row.get("last_agent")),
         earlier_fences: row.get("earlier_fences"),
     }
 }

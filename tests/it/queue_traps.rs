@@ -18,6 +18,7 @@ fn begin(task: &ClaimedTask) -> TurnBegin {
     TurnBegin {
         lease: task.lease,
         checkpoint: "c0ffee".into(),
+        found: agentpool::dispatch::task_source::FoundChanges::default(),
         agent: task.agent.clone(),
         backend: BackendKind::Scripted,
         agent_session_id: "conversation".into(),

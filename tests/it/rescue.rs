@@ -5,14 +5,13 @@ use agentpool::dispatch::pg_source::PgSource;
 use agentpool::dispatch::rescuer::{self, Foreign, LeaseWatch, NodeSeen};
 use agentpool::dispatch::task_source::{PermissionAsk, SourceError, TaskSource, TurnBegin, WorktreeFacts};
 use agentpool::domain::agent::BackendKind;
-use agentpool::domain::ids::{Incarnation, NodeId, SessionId};
+use agentpool::domain::ids::{Incarnation, NodeId};
 use agentpool::domain::permission::{PermissionKind, PermissionRequest};
 use agentpool::domain::task::{ClaimedTask, Lease};
 use async_trait::async_trait;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// A lease watch that counts its looks, so that a test can wait for the rescuer to have looked.
@@ -50,7 +49,6 @@ impl LeaseWatch for Counted {
 /// A node's rescuer at work.
 struct Rescuer {
     looks: watch::Receiver<u32>,
-    stop: CancellationToken,
     run: JoinHandle<()>,
 }
 
@@ -58,9 +56,8 @@ impl Rescuer {
     fn of(node: &Node, held: Vec<Lease>) -> Self {
         let (looks, seen) = watch::channel(0);
         let watch = Arc::new(Counted { source: node.source.clone(), looks });
-        let stop = CancellationToken::new();
-        let run = tokio::spawn(rescuer::run(watch, move || held.clone(), stop.clone()));
-        Self { looks: seen, stop, run }
+        let run = tokio::spawn(rescuer::run(watch, move || held.clone()));
+        Self { looks: seen, run }
     }
 
     /// Waits until it has looked so many more times.
@@ -70,8 +67,8 @@ impl Rescuer {
     }
 
     async fn end(self) {
-        self.stop.cancel();
-        self.run.await.unwrap();
+        self.run.abort();
+        assert!(self.run.await.is_err_and(|error| error.is_cancelled()), "it runs until it is dropped");
     }
 }
 
@@ -89,6 +86,10 @@ fn worktree() -> WorktreeFacts {
     WorktreeFacts { path: "/srv/w".into(), base_commit: "c0de".into(), branch: "b".into() }
 }
 
+fn lease_of(tasks: &[ClaimedTask], session: Uuid) -> Lease {
+    tasks.iter().map(|task| task.lease).find(|lease| lease.session.0 == session).expect("it was claimed")
+}
+
 #[tokio::test]
 async fn a_nodes_own_past_is_rescued_at_once_and_whole() {
     let queue = Queue::new().await;
@@ -97,9 +98,9 @@ async fn a_nodes_own_past_is_rescued_at_once_and_whole() {
     queue.put(&plain(queue.local_session(id).await, "local")).await;
     let cloned = queue.session().await;
     queue.put(&plain(cloned, "cloned")).await;
-    before.source.save_worktree(SessionId(cloned), &worktree()).await.unwrap();
     let tasks = before.take(9).await;
     assert_eq!(tasks.len(), 2);
+    before.source.save_worktree(&lease_of(&tasks, cloned), &worktree()).await.unwrap();
     drop(before);
     let after = queue.start_of(id).await;
     let mut rescuer = Rescuer::of(&after, Vec::new());
@@ -126,8 +127,9 @@ async fn of_another_node_only_what_can_move_is_taken() {
     for (session, prompt) in [(local, "local"), (made, "has a worktree"), (movable, "can move")] {
         queue.put(&plain(session, prompt)).await;
     }
-    dead.source.save_worktree(SessionId(made), &worktree()).await.unwrap();
-    assert_eq!(dead.take(9).await.len(), 3);
+    let tasks = dead.take(9).await;
+    assert_eq!(tasks.len(), 3);
+    dead.source.save_worktree(&lease_of(&tasks, made), &worktree()).await.unwrap();
     let (foreign, _) = other.source.look().await.unwrap();
     assert_eq!(other.source.rescue(&foreign, false).await.unwrap(), 1);
     assert!(other.take(9).await.is_empty(), "it is still at home");
@@ -257,6 +259,7 @@ async fn a_rescue_closes_open_questions_and_marks_the_conversation() {
     let begin = TurnBegin {
         lease: task.lease,
         checkpoint: "c0de".into(),
+        found: agentpool::dispatch::task_source::FoundChanges::default(),
         agent: task.agent.clone(),
         backend: BackendKind::Scripted,
         agent_session_id: "c".into(),
@@ -303,8 +306,9 @@ async fn idle_lanes_of_a_dead_home_move_where_they_can() {
     for session in [local, made, movable] {
         queue.put_all(session, &["1", "2"]).await;
     }
-    dead.source.save_worktree(SessionId(made), &worktree()).await.unwrap();
-    let ends: Vec<_> = dead.take(9).await.iter().map(completed).collect();
+    let tasks = dead.take(9).await;
+    dead.source.save_worktree(&lease_of(&tasks, made), &worktree()).await.unwrap();
+    let ends: Vec<_> = tasks.iter().map(completed).collect();
     assert_eq!(dead.finish(&ends).await.len(), 3);
     assert!(other.take(9).await.is_empty(), "all are at home");
     other.source.rehome(&[Uuid::new_v4()].map(NodeId)).await.unwrap();

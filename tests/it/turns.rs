@@ -264,3 +264,39 @@ async fn two_agents_in_one_session_share_its_worktree_and_keep_their_own_convers
     assert_eq!(node.request(Method::GET, &unknown).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cut_off_turn_left_is_its_agents_change_and_not_the_users() {
+    let node = TestNode::scripted().await;
+    let session = node.session().await;
+    let half = node.submit(session.id, "scripted", "TOOL:write half.txt done by half\nCRASH").await;
+    node.until("SELECT count(*) = 1 FROM agentpool.lanes WHERE state = 3").await;
+    let _: TaskView = node.post(&format!("/api/tasks/{}/cancel", half.id), &(), StatusCode::ACCEPTED).await;
+    assert_eq!(
+        node.finish(half.id).await.0.status,
+        "cancelled",
+        "it ends in the queue, with no turn to wrap it up"
+    );
+    node.turn(session.id, "scripted", "SAY: next").await;
+    let changes: Vec<ChangeView> = node.get(&format!("/api/sessions/{}/changes", session.id)).await;
+    let who: Vec<_> = changes.iter().map(|c| (c.path.as_str(), c.agent.as_str(), c.task_id)).collect();
+    assert_eq!(who, [("half.txt", "scripted", Some(half.id))]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_programs_with_one_node_id_do_not_run_on_one_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(scripted_config(&folder).await, vec![folder]).await;
+    let copy = tempfile::tempdir().unwrap();
+    let mut config = node.config.clone();
+    std::fs::create_dir(copy.path().join("data")).unwrap();
+    std::fs::copy(config.data_dir.join("node_id"), copy.path().join("data/node_id")).unwrap();
+    config.data_dir = copy.path().join("data");
+    let shutdown = agentpool::shutdown::Shutdown::default();
+    let second = agentpool::app::Node::start(config, crate::support::shims::agentpool(), shutdown).await;
+    assert!(matches!(second.err(), Some(agentpool::app::AppError::SameNode)));
+    let session = node.session().await;
+    assert_eq!(node.turn(session.id, "scripted", "SAY: undisturbed").await.status, "completed");
+    node.stop().await;
+}

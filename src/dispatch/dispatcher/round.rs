@@ -56,8 +56,14 @@ async fn visit(
     want: &Want,
     running: &[Lease],
 ) -> Result<RoundAnswer, SourceError> {
-    if errands.admit {
-        source.admit().await?;
+    if errands.admit
+        && let Err(error) = source.admit().await
+    {
+        // Ends are written all the same; the next round admits again.
+        tracing::warn!(%error, "nothing was admitted");
+        if matches!(error, SourceError::Unavailable(_)) {
+            return Err(error);
+        }
     }
     let tick = source.tick(finishes, want).await?;
     // From here on nothing may fail: the tick's leases must not be lost with an error of something else.

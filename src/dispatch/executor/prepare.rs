@@ -3,13 +3,13 @@
 
 use super::{Turn, TurnFailure};
 use crate::backend::{AgentSessionHandle, EnsureSession, Interrupted, SessionOrigin};
-use crate::dispatch::task_source::{ProjectPlace, TurnBegin, TurnFacts, WorktreeFacts};
+use crate::dispatch::task_source::{FoundChanges, ProjectPlace, TurnBegin, TurnFacts, WorktreeFacts};
 use crate::domain::agent::AgentProfile;
 use crate::domain::failure::FailureReason;
 use crate::domain::session::SessionKey;
 use crate::domain::turn::TurnRef;
 use crate::pool::SlotGuard;
-use crate::worktree::{ProjectSource, Worktree};
+use crate::worktree::{INTERRUPTED, ProjectSource, Worktree};
 
 /// How much of an earlier conversation is told again, in bytes: some 8,000 tokens.
 const RETOLD_BYTES_MAX: usize = 32 << 10;
@@ -25,6 +25,19 @@ pub(super) struct Ready {
     pub(super) notices: Vec<String>,
 }
 
+/// From where a turn starts.
+struct Start {
+    checkpoint: String,
+    found: FoundChanges,
+    notices: Vec<String>,
+}
+
+impl Start {
+    fn at(checkpoint: String) -> Self {
+        Self { checkpoint, found: FoundChanges::default(), notices: Vec::new() }
+    }
+}
+
 impl Turn<'_> {
     pub(super) async fn prepare(&self, profile: &AgentProfile) -> Result<Ready, TurnFailure> {
         let facts = self.engine.source.facts(&self.task.lease, &self.task.agent).await?;
@@ -32,27 +45,30 @@ impl Turn<'_> {
             return Err(TurnFailure::Cancelled);
         }
         let worktree = self.worktree(&facts).await?;
-        let (slot, handle, checkpoint) = match &facts.checkpoint_before {
+        let mut notices = worktree.notices.clone();
+        let (slot, handle, start) = match &facts.checkpoint_before {
             // The agent works in the tree only once it is prompted, so both may be made ready at the same time.
             None => {
-                let ((slot, handle), checkpoint) = tokio::try_join!(
+                let ((slot, handle), start) = tokio::try_join!(
                     self.conversation(&facts, &worktree),
                     self.first_checkpoint(&facts, &worktree)
                 )?;
-                (slot, handle, checkpoint)
+                (slot, handle, start)
             }
             Some(before) => {
                 let (slot, handle) = self.conversation(&facts, &worktree).await?;
+                let mut start = Start::at(before.clone());
                 if !matches!(handle.interrupted, Interrupted::Completed { .. }) {
-                    self.go_back_to(before, &worktree).await?;
+                    start.notices = self.go_back_to(before, &worktree).await?;
                 }
-                (slot, handle, before.clone())
+                (slot, handle, start)
             }
         };
-        self.begin(profile, &handle, &checkpoint).await?;
-        let (text, mut notices) = self.text(&facts, &handle).await?;
-        notices.splice(0..0, worktree.notices.iter().cloned());
-        Ok(Ready { worktree, checkpoint, slot, handle, text, notices })
+        notices.extend(start.notices);
+        let (text, told) = self.text(&facts, &handle).await?;
+        notices.extend(told);
+        self.begin(profile, &handle, &start.checkpoint, start.found).await?;
+        Ok(Ready { worktree, checkpoint: start.checkpoint, slot, handle, text, notices })
     }
 
     async fn worktree(&self, facts: &TurnFacts) -> Result<Worktree, TurnFailure> {
@@ -67,29 +83,31 @@ impl Turn<'_> {
                 base_commit: worktree.base_commit.clone(),
                 branch: worktree.branch.clone(),
             };
-            self.engine.source.save_worktree(self.task.lease.session, &place).await?;
+            self.engine.source.save_worktree(&self.task.lease, &place).await?;
         }
         Ok(worktree)
     }
 
-    /// The checkpoint before the task's first turn. What a person changed since the last one is a change by `user`.
-    async fn first_checkpoint(&self, facts: &TurnFacts, worktree: &Worktree) -> Result<String, TurnFailure> {
+    /// The checkpoint before the task's first turn. What changed since the last one was done by the turn that was cut off after
+    /// that one, or else by a person.
+    async fn first_checkpoint(&self, facts: &TurnFacts, worktree: &Worktree) -> Result<Start, TurnFailure> {
         let checkpoint = self.engine.worktrees.checkpoint(worktree, "before").await?;
-        if let Some(last) = facts.last_checkpoint.as_ref().filter(|last| **last != checkpoint.commit) {
-            let changes = self.engine.worktrees.changes(worktree, last, &checkpoint.commit).await?;
-            if !changes.is_empty() {
-                self.engine.source.save_user_changes(&self.task.lease, &changes).await?;
-            }
+        let mut start = Start::at(checkpoint.commit);
+        start.notices = checkpoint.notices;
+        if let Some(last) = facts.last_checkpoint.as_ref().filter(|last| last.commit != start.checkpoint) {
+            start.found.changes =
+                self.engine.worktrees.changes(worktree, &last.commit, &start.checkpoint).await?;
+            start.found.by.clone_from(&last.unfinished);
         }
-        Ok(checkpoint.commit)
+        Ok(start)
     }
 
     /// Keeps the tree that the interrupted turn left as a checkpoint of its own, then goes back.
-    async fn go_back_to(&self, before: &str, worktree: &Worktree) -> Result<(), TurnFailure> {
-        let interrupted = self.engine.worktrees.checkpoint(worktree, "interrupted").await?;
+    async fn go_back_to(&self, before: &str, worktree: &Worktree) -> Result<Vec<String>, TurnFailure> {
+        let interrupted = self.engine.worktrees.checkpoint(worktree, INTERRUPTED).await?;
         self.engine.source.save_interrupted(&self.task.lease, &interrupted.commit).await?;
         self.engine.worktrees.restore(worktree, before).await?;
-        Ok(())
+        Ok(interrupted.notices)
     }
 
     async fn conversation(
@@ -127,10 +145,12 @@ impl Turn<'_> {
         profile: &AgentProfile,
         handle: &AgentSessionHandle,
         checkpoint: &str,
+        found: FoundChanges,
     ) -> Result<(), TurnFailure> {
         let begin = TurnBegin {
             lease: self.task.lease,
             checkpoint: checkpoint.to_owned(),
+            found,
             agent: self.task.agent.clone(),
             backend: handle.backend,
             agent_session_id: handle.agent_session_id.clone(),

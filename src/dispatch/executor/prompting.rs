@@ -218,7 +218,7 @@ impl Prompting<'_> {
     }
 
     fn stop(&self, cause: StopCause) {
-        self.turn.engine.leases.stop(self.turn.task.lease.task, Stop { cause, force: StopForce::Ask });
+        self.turn.engine.leases.stop(self.turn.task.lease, Stop { cause, force: StopForce::Ask });
     }
 }
 

@@ -12,6 +12,7 @@ use crate::domain::failure::FailureReason;
 use crate::domain::task::TaskStatus;
 use crate::domain::text;
 use crate::domain::turn::TurnEvent;
+use crate::worktree::Checkpoint;
 use std::time::Duration;
 
 /// Checkpoints of a session that stay, besides its base and young interrupted ones.
@@ -21,13 +22,18 @@ impl Turn<'_> {
     /// The outcome after everything is stored; it can only get worse.
     pub(super) async fn wrap_up(&self, mut ready: Ready, outcome: Outcome, said: Said) -> Outcome {
         self.keep_or_drop_the_conversation(&mut ready, &outcome).await;
-        let Some(finish) = verdict::finish(&outcome, self.task, true, 0.0) else {
+        let Some(finish) = verdict::finish(&outcome, self.task, 0.0) else {
             return outcome;
         };
         let Said { log, output, .. } = said;
         let (checkpoint, changes) = if finish.status.is_final() {
             match self.changes(&ready).await {
-                Ok((checkpoint, changes)) => (Some(checkpoint), changes),
+                Ok((after, changes)) => {
+                    for notice in after.notices {
+                        log.write(LoggedEvent::Agent(TurnEvent::Notice(text::clean(notice)))).await;
+                    }
+                    (Some(after.commit), changes)
+                }
                 Err(failure) => {
                     // The answer is not lost with the checkpoint; the next turn's first one will hold the tree.
                     let notice = format!("the tree could not be saved after the turn: {failure:?}");
@@ -47,7 +53,7 @@ impl Turn<'_> {
             (Err(TurnFailure::LostLease), _) | (_, Err(WriteEnded::LostLease)) => Outcome::Abandoned,
             (Err(failure), _) => failure.outcome(),
             (_, Err(WriteEnded::Refused)) => {
-                verdict::failed(FailureReason::DatabaseFailed, "the database refused the turn's events")
+                verdict::failed(FailureReason::Internal, "the database refused the turn's events")
             }
             (Ok(()), Ok(())) => outcome,
         }
@@ -77,7 +83,7 @@ impl Turn<'_> {
         }
     }
 
-    async fn changes(&self, ready: &Ready) -> Result<(String, Vec<FileChange>), TurnFailure> {
+    async fn changes(&self, ready: &Ready) -> Result<(Checkpoint, Vec<FileChange>), TurnFailure> {
         let worktrees = &self.engine.worktrees;
         let after = worktrees.checkpoint(&ready.worktree, "after").await?;
         let changes = if after.commit == ready.checkpoint {
@@ -85,7 +91,7 @@ impl Turn<'_> {
         } else {
             worktrees.changes(&ready.worktree, &ready.checkpoint, &after.commit).await?
         };
-        Ok((after.commit, changes))
+        Ok((after, changes))
     }
 
     fn result(

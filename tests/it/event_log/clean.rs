@@ -76,6 +76,7 @@ async fn no_report_of_a_turn_can_be_refused_for_its_letters() {
     let begin = TurnBegin {
         lease: task.lease,
         checkpoint: "c0de".into(),
+        found: agentpool::dispatch::task_source::FoundChanges::default(),
         agent: task.agent.clone(),
         backend: BackendKind::Scripted,
         agent_session_id: BAD.into(),

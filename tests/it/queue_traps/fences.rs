@@ -1,9 +1,11 @@
 //! Traps 5, 6 and 7: zombies, stale snapshots, expired lanes.
 
-use super::{begin, change, question, result};
+use super::{begin, question, result};
 use crate::support::queue::{Queue, agent, batch, completed, ended, plain, requeued};
 use agentpool::dispatch::rescuer::LeaseWatch;
-use agentpool::dispatch::task_source::{AppendOutcome, FinishOutcome, SourceError, TaskSource};
+use agentpool::dispatch::task_source::{
+    AppendOutcome, FinishOutcome, SourceError, TaskSource, WorktreeFacts,
+};
 use agentpool::domain::failure::FailureReason;
 use agentpool::domain::task::TaskStatus;
 use agentpool::store::tasks::NewTask;
@@ -33,6 +35,10 @@ async fn trap_5_a_zombies_event_waits_for_the_fence_and_then_is_refused() {
 }
 
 /// Everything that a report could have changed.
+fn place() -> WorktreeFacts {
+    WorktreeFacts { path: "/srv/w".into(), base_commit: "c0de".into(), branch: "b".into() }
+}
+
 async fn fingerprint(queue: &Queue) -> String {
     queue
         .one(
@@ -45,6 +51,7 @@ async fn fingerprint(queue: &Queue) -> String {
                 (SELECT string_agg(c::text, ';' ORDER BY id) FROM agentpool.checkpoints c),
                 (SELECT string_agg(c::text, ';' ORDER BY id) FROM agentpool.pending_changes c),
                 (SELECT string_agg(u::text, ';' ORDER BY task_id) FROM agentpool.task_usage u),
+                (SELECT string_agg(w::text, ';' ORDER BY session_id) FROM agentpool.session_worktrees w),
                 (SELECT string_agg(p::text, ';' ORDER BY id) FROM agentpool.permission_requests p))",
         )
         .await
@@ -67,7 +74,8 @@ async fn trap_5_nothing_that_a_zombie_reports_is_written() {
     let refusals = [
         node.source.begin_turn(&begin(&zombie)).await,
         node.source.store_result(&result(&zombie)).await,
-        node.source.save_user_changes(&zombie.lease, &[change()]).await,
+        node.source.save_worktree(&zombie.lease, &place()).await,
+        node.source.save_interrupted(&zombie.lease, "dead").await,
         node.source.ask_permission(&zombie.lease, &agent("a"), &question()).await,
     ];
     for refusal in refusals {
@@ -81,7 +89,8 @@ async fn trap_5_nothing_that_a_zombie_reports_is_written() {
     let mut seen = vec![before];
     node.source.ask_permission(&owner.lease, &agent("a"), &question()).await.unwrap();
     seen.push(fingerprint(&queue).await);
-    node.source.save_user_changes(&owner.lease, &[change()]).await.unwrap();
+    node.source.save_worktree(&owner.lease, &place()).await.unwrap();
+    node.source.save_interrupted(&owner.lease, "c0de").await.unwrap();
     seen.push(fingerprint(&queue).await);
     node.source.store_result(&result(&owner)).await.unwrap();
     seen.push(fingerprint(&queue).await);
