@@ -108,7 +108,9 @@ fn is_used(file: &Path) -> bool {
     let name = format!("sql!(\"{folder}/{}\")", file.file_stem().unwrap().to_str().unwrap());
     std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store"))
         .unwrap()
-        .any(|source| std::fs::read_to_string(source.unwrap().path()).unwrap().contains(&name))
+        .map(|source| source.unwrap().path())
+        .filter(|path| path.is_file())
+        .any(|path| std::fs::read_to_string(path).unwrap().contains(&name))
 }
 
 /// The words of the CHECK on one column, as Postgres has them.
