@@ -132,6 +132,8 @@ CREATE TABLE agentpool.tasks (
     lane_position bigint,
     attempt integer NOT NULL DEFAULT 0,
     failures integer NOT NULL DEFAULT 0,
+    -- How many nodes were lost under it; counted by the rescue alone.
+    losses integer NOT NULL DEFAULT 0,
     max_failures integer NOT NULL DEFAULT 3 CHECK (max_failures BETWEEN 1 AND 100),
     fence bigint,
     cancel_requested_at timestamptz,
@@ -153,6 +155,11 @@ CREATE TABLE agentpool.tasks (
         'spawn_failed', 'agent_incompatible', 'agent_crashed', 'stalled', 'timeout', 'rate_limited', 'auth_required',
         'provider_error', 'bad_request', 'context_overflow', 'model_unknown', 'empty_turn', 'refused',
         'project_unusable', 'worktree_failed', 'node_lost', 'drained', 'database_failed', 'internal')),
+    -- The engine reckons with these times: 'infinity' has no distance from now.
+    CONSTRAINT tasks_run_at_in_range CHECK (
+        run_at BETWEEN timestamptz '2000-01-01 00:00:00+00' AND timestamptz '9999-12-31 00:00:00+00'),
+    CONSTRAINT tasks_cancel_requested_at_in_range CHECK (
+        cancel_requested_at BETWEEN timestamptz '2000-01-01 00:00:00+00' AND timestamptz '9999-12-31 00:00:00+00'),
     CONSTRAINT tasks_final_is_finished CHECK ((status IN ('completed', 'failed', 'cancelled')) = (finished_at IS NOT NULL))
 ) WITH (fillfactor = 70);
 CREATE INDEX tasks_unadmitted ON agentpool.tasks (enqueued)
@@ -165,7 +172,9 @@ CREATE INDEX tasks_lane_priority ON agentpool.tasks (session_id, priority DESC)
     WHERE lane_position IS NOT NULL AND status = 'queued';
 CREATE INDEX tasks_cancel_asked ON agentpool.tasks (session_id)
     WHERE cancel_requested_at IS NOT NULL AND status = 'queued';
-CREATE INDEX tasks_by_session ON agentpool.tasks (session_id, enqueued);
+-- For counts and the oldest: what is queued is a small part of a long history.
+CREATE INDEX tasks_queued ON agentpool.tasks (created_at) WHERE status = 'queued';
+CREATE INDEX tasks_by_session ON agentpool.tasks (session_id, id);
 
 -- One row a session: mutex, place in the fair round robin, head, home, lease and fence. Only the engine touches it.
 -- state: 0 idle, 1 ready, 2 leased, 3 waiting until wake_at. home_node nil = no home yet.
@@ -308,6 +317,7 @@ CREATE TABLE agentpool.idempotency_keys (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (workspace_id, key)
 );
+CREATE INDEX idempotency_keys_by_age ON agentpool.idempotency_keys (created_at);
 
 CREATE TABLE agentpool.task_usage (
     task_id uuid NOT NULL,

@@ -1,17 +1,18 @@
 -- Purpose: leases at most $3 ready lanes of this home or of none, for agents that can run here, fairest first, and
 -- dispatches their heads. A ready lane without a queued head (a phantom) comes back with a null task, to be settled.
 -- A lane whose head somebody has locked (an open psql) steps aside for a quarter of a second: picked first for ever, a few of
--- them would stop the queue.
+-- them would stop the queue. A lane that somebody has locked is passed over for one of 32 more in the same claim; the limit
+-- is above the lock, so that no more than $3 are locked. Nothing here waits, so the order of these locks closes no circle.
 -- Parameters: $1 uuid node, $2 uuid incarnation, $3 int8 how many, $4 text[] agents, $5 float8 lease in seconds.
 -- Zero rows: nothing that this node could run was ready and unlocked.
 WITH candidates AS MATERIALIZED (
-    SELECT x.session_id, x.fence, x.head_task, home FROM unnest(ARRAY[$1::uuid, '00000000-0000-0000-0000-000000000000']) AS home
+    SELECT x.session_id, x.fence, x.head_task, x.due, home FROM unnest(ARRAY[$1::uuid, '00000000-0000-0000-0000-000000000000']) AS home
     CROSS JOIN unnest($4::text[]) AS a (agent)
     CROSS JOIN LATERAL (
         SELECT l.session_id, l.fence, l.head_task, l.due FROM agentpool.lanes l
         WHERE l.state = 1 AND l.home_node = home AND l.head_agent = a.agent AND NOT l.paused
-        ORDER BY l.due LIMIT $3) x
-    ORDER BY x.due LIMIT $3
+        ORDER BY l.due LIMIT $3::int8 + 32) x
+    ORDER BY x.due LIMIT $3::int8 + 32
 ), lane AS MATERIALIZED (
     -- All of it is checked again on the locked row: since the snapshot another node may have run this lane and made itself
     -- its home, or it may have got another head. The array keeps a generic plan, which cannot know $3, from reading all lanes.
@@ -19,7 +20,7 @@ WITH candidates AS MATERIALIZED (
     WHERE l.session_id = ANY (ARRAY(SELECT session_id FROM candidates))
       AND l.state = 1 AND NOT l.paused AND l.fence = c.fence AND l.home_node = c.home
       AND l.head_task IS NOT DISTINCT FROM c.head_task
-    ORDER BY l.session_id FOR UPDATE OF l SKIP LOCKED
+    ORDER BY c.due LIMIT $3 FOR UPDATE OF l SKIP LOCKED
 ), head AS MATERIALIZED (
     SELECT t.id, t.fence AS previous_fence, lane.session_id, lane.fence
     FROM lane JOIN agentpool.tasks t ON t.id = lane.head_task

@@ -1,7 +1,8 @@
 -- Purpose: ends or requeues tasks under their fences and frees their lanes (settle_lanes follows). The lanes are locked
 -- by lock_leases. A task row that somebody has locked is left out; its lease stays and the finish is tried again.
 -- A task that goes back to the queue although its cancel was asked ends as cancelled.
--- Parameters: $1 uuid[] sessions, $2 int8[] fences, $3 uuid[] tasks, $4 text[] status, $5 float8[] wait in seconds,
+-- Parameters: $1 uuid[] sessions, $2 int8[] fences, $3 uuid[] tasks, $4 text[] status, $5 float8[] wait in seconds
+-- (a year at most),
 -- $6 text[] reason or null, $7 text[] error or null, $8 int4[] failures charged. Zero rows: every lease is lost or busy.
 WITH wanted AS MATERIALIZED (
     SELECT w.* FROM unnest($1::uuid[], $2::int8[], $3::uuid[], $4::text[], $5::float8[], $6::text[], $7::text[], $8::int4[])
@@ -13,7 +14,7 @@ WITH wanted AS MATERIALIZED (
     UPDATE agentpool.tasks t
     SET status = e.status, failures = t.failures + w.charged, failure_reason = w.reason,
         error = w.error,
-        run_at = CASE WHEN e.status = 'queued' THEN clock_timestamp() + make_interval(secs => w.wait) ELSE t.run_at END,
+        run_at = CASE WHEN e.status = 'queued' THEN clock_timestamp() + make_interval(secs => least(w.wait, 31536000)) ELSE t.run_at END,
         finished_at = CASE WHEN e.status = 'queued' THEN NULL ELSE clock_timestamp() END
     FROM wanted w JOIN locked k ON k.id = w.task_id
     JOIN agentpool.tasks o ON o.id = w.task_id

@@ -1,7 +1,7 @@
--- Purpose: tasks, newest first. Parameters: $1 uuid session or null, $2 text status or null, $3 int8 how many.
+-- Purpose: tasks, newest first: ids follow the clock, and the primary key serves. Parameters: $1 uuid session or null, $2 text status or null, $3 int8 how many.
 -- Zero rows: none.
 SELECT t.id, t.session_id, t.agent, left(t.prompt, 200) AS prompt, t.model, t.priority, t.run_at, t.status, t.attempt, t.failures,
        t.max_failures, t.cancel_requested_at, left(t.output, 200) AS output, left(t.error, 500) AS error, t.failure_reason,
        t.created_at, t.started_at, t.finished_at, NULL::bigint AS last_pos
 FROM agentpool.tasks t
-WHERE ($1::uuid IS NULL OR t.session_id = $1) AND ($2::text IS NULL OR t.status = $2) ORDER BY t.enqueued DESC LIMIT $3
+WHERE ($1::uuid IS NULL OR t.session_id = $1) AND ($2::text IS NULL OR t.status = $2) ORDER BY t.id DESC LIMIT $3

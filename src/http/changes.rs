@@ -34,6 +34,8 @@ pub(super) async fn apply(
     body: Option<Json<ApplyChanges>>,
 ) -> Result<Json<AppliedView>, Refusal> {
     let Json(body) = body.unwrap_or_default();
+    // Read before the checkpoint is: a turn that ends in between leaves its changes pending, never applied unseen.
+    let newest = api.store.newest_pending(id).await?;
     let session = find(&api, id).await?;
     if session.home != Some(api.node.id().0) {
         return Err(Refusal::conflict(match session.home {
@@ -41,8 +43,6 @@ pub(super) async fn apply(
             Some(_) => "the session's worktree is on another node: apply there",
         }));
     }
-    // Read before the checkpoint is applied: what comes later stays pending.
-    let pending = api.store.changes(id, Some("pending")).await?;
     let branch = body.branch.unwrap_or_else(|| format!("agentpool/{}", short(id)));
     let message = body.message.unwrap_or_else(|| match session.row.title.as_str() {
         "" => format!("Changes of agentpool session {id}"),
@@ -53,8 +53,8 @@ pub(super) async fn apply(
         LocalError::Conflict(words) => Refusal::conflict(words),
         LocalError::Failed(words) => Refusal::internal(words),
     })?;
-    let changes = match pending.last() {
-        Some(newest) => api.store.mark_applied(id, newest.id).await?,
+    let changes = match newest {
+        Some(newest) => api.store.mark_applied(id, newest).await?,
         None => 0,
     };
     Ok(Json(AppliedView { branch, commit, onto, changes }))

@@ -83,6 +83,7 @@ fn refused(message: &str, constraint: Option<&str>) -> Refusal {
         Some("tasks_prompt_not_empty") => Refusal::invalid("the prompt is empty"),
         Some("tasks_prompt_max_1_mib") => Refusal::invalid("the prompt is larger than 1 MiB"),
         Some("tasks_priority_check") => Refusal::invalid("priority must be between -100 and 100"),
+        Some("tasks_run_at_in_range") => Refusal::invalid("run_at must be between the years 2000 and 9999"),
         Some("tasks_max_failures_check") => Refusal::invalid("max_failures must be between 1 and 100"),
         _ => Refusal::invalid(message),
     }

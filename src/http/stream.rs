@@ -5,7 +5,6 @@ use super::Api;
 use super::problem::{Id, Refusal};
 use super::{sessions, tasks};
 use crate::domain::ids::SessionId;
-use crate::domain::task::TaskStatus;
 use crate::store::StoreError;
 use crate::store::events::EventRow;
 use crate::wire::api::StreamEnd;
@@ -141,8 +140,9 @@ impl Reader {
                 Ok(()) => {}
                 Err(error) => tracing::debug!(%error, "a stream waits for the database"),
             }
+            // Before the waiting: wakes of other sessions must not put the net off.
+            let poll = Instant::now() + POLL_EVERY;
             loop {
-                let poll = Instant::now() + POLL_EVERY;
                 tokio::select! {
                     () = self.out.closed() => return Err(Over::Done),
                     () = tokio::time::sleep_until(beat) => {
@@ -215,12 +215,11 @@ impl Reader {
 
     async fn ended(&self) -> Result<Option<StreamEnd>, StoreError> {
         let Subject::Task(id) = self.subject else { return Ok(None) };
-        let Some(task) = self.api.store.task(id).await? else { return Ok(None) };
-        let is_final = TaskStatus::parse(&task.status).is_some_and(TaskStatus::is_final);
-        Ok(is_final.then_some(StreamEnd {
-            status: task.status,
-            failure_reason: task.failure_reason,
-            error: task.error,
+        let end = self.api.store.task_end(id).await?;
+        Ok(end.map(|end| StreamEnd {
+            status: end.status,
+            failure_reason: end.failure_reason,
+            error: end.error,
             last_pos: 0,
         }))
     }

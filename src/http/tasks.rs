@@ -3,6 +3,7 @@
 use super::Api;
 use super::problem::{Body, Id, Params, Refusal};
 use crate::domain::agent::AgentName;
+use crate::domain::session::SessionStatus;
 use crate::domain::task::{PROMPT_BYTES_MAX, TaskStatus};
 use crate::store::sessions::DEFAULT_WORKSPACE;
 use crate::store::tasks::{Enqueued, IdempotencyKey, NewTask, TaskRow};
@@ -48,15 +49,25 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<TaskView>), Refusal> {
     let key = idempotency_key(&headers, &body)?;
     let task = checked(body)?;
+    // A repeat is answered whatever became of the session since.
+    if let Some(key) = &key
+        && let Some(before) = api.store.enqueued_before(key).await?
+    {
+        return answer(&api, before).await;
+    }
     // The read also gives a closed session its own words; the engine refuses it in any case.
-    match api.store.session(task.session).await? {
+    match api.store.session_status(task.session).await? {
         None => return Err(Refusal::not_found("no such session: create one with POST /api/sessions")),
-        Some(session) if session.row.status != "open" => {
+        Some(status) if status != SessionStatus::Open.as_str() => {
             return Err(Refusal::conflict("the session is closed: create a new one"));
         }
         Some(_) => {}
     }
-    let (status, id) = match api.store.enqueue(&task, key.as_ref()).await? {
+    answer(&api, api.store.enqueue(&task, key.as_ref()).await?).await
+}
+
+async fn answer(api: &Api, enqueued: Enqueued) -> Result<(StatusCode, Json<TaskView>), Refusal> {
+    let (status, id) = match enqueued {
         Enqueued::New(id) => (StatusCode::CREATED, id),
         Enqueued::Before(id) => (StatusCode::OK, id),
         Enqueued::KeyConflict => {
@@ -67,7 +78,7 @@ pub(super) async fn create(
             ));
         }
     };
-    Ok((status, Json(view(find(&api, id).await?))))
+    Ok((status, Json(view(find(api, id).await?))))
 }
 
 pub(super) async fn cancel(

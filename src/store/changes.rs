@@ -76,6 +76,16 @@ impl Store {
             .collect())
     }
 
+    /// The newest pending change of a session.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn newest_pending(&self, session: Uuid) -> Result<Option<Uuid>, StoreError> {
+        let client = self.reads().await?;
+        let rows = client.query_typed(sql!("changes/newest_pending"), &[(&session, Type::UUID)]).await?;
+        Ok(rows.first().map(|row| row.get(0)))
+    }
+
     /// Marks pending changes up to `newest` as applied. Returns how many.
     ///
     /// # Errors

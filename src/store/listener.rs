@@ -27,7 +27,7 @@ pub enum Hint {
     TasksCancel,
     /// A person has answered a permission request.
     PermissionsAnswered,
-    /// Events were appended, or tasks ended, by this node.
+    /// Events were appended, or tasks ended, by this node, which has told its own readers; the nil node: by one that has not.
     SessionEvents(Uuid),
     /// The connection is new: anything may have been missed.
     Reconnected,
@@ -63,7 +63,12 @@ const CHANNELS: [(&str, Hint); 3] = [
 
 fn hint(channel: &str, payload: &str) -> Option<Hint> {
     if channel == "session_events" {
-        return payload.parse().ok().map(Hint::SessionEvents);
+        // Empty: from an admission or a rescue, which no node has told its readers of.
+        return if payload.is_empty() {
+            Some(Hint::SessionEvents(Uuid::nil()))
+        } else {
+            payload.parse().ok().map(Hint::SessionEvents)
+        };
     }
     CHANNELS.iter().find(|(name, _)| *name == channel).map(|(_, hint)| *hint)
 }

@@ -6,6 +6,7 @@ pub mod changes;
 pub mod connect;
 pub mod events;
 pub mod health;
+pub mod leases;
 pub mod listener;
 pub mod migrate;
 pub mod nodes;

@@ -1,6 +1,6 @@
 //! Nodes and the proof that they live.
 
-use super::queue::{ForeignLease, foreign_lease};
+use super::leases::{ForeignLease, foreign_lease};
 use super::{Store, StoreError, sql};
 use deadpool_postgres::Object;
 use std::time::Instant;

@@ -1,8 +1,7 @@
-//! The queue's statements, bundled into the transactions that queue.md asks for: admit; tick (finish, then claim); renew;
-//! rescue. No transaction takes lane locks twice, and lanes come before tasks.
+//! The queue's statements, bundled into the transactions of the dispatcher: admit; tick (finish, then claim). No transaction
+//! takes lane locks twice, and lanes come before tasks. What happens to a lease between is in `leases`.
 
 use super::{Store, StoreError, sql, when_busy_again};
-use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -112,21 +111,6 @@ pub struct TickRows {
     pub due_in_secs: Option<f64>,
 }
 
-/// A lease of somebody else, as seen.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ForeignLease {
-    /// Lane.
-    pub session: Uuid,
-    /// Fence.
-    pub fence: i64,
-    /// Whose.
-    pub node: Uuid,
-    /// Which start.
-    pub incarnation: Uuid,
-    /// Until when; changes with every renewal.
-    pub lease_until: DateTime<Utc>,
-}
-
 impl Store {
     /// Admits due tasks, ends cancelled ones, wakes waiting lanes. Returns how many lanes were looked at.
     ///
@@ -157,32 +141,49 @@ impl Store {
         // Sent in one go; each statement still gets a snapshot of its own, taken after the lock before it.
         let these: [&(dyn ToSql + Sync); 1] = [&sessions];
         let these_and_max: [&(dyn ToSql + Sync); 2] = [&sessions, &ADMIT_MAX];
-        futures::try_join!(
+        let (_, _, ended, _, _) = futures::try_join!(
             tx.execute(&ensure, &these),
             tx.execute(&lanes, &these),
             tx.execute(&end, &these),
             tx.execute(&admit, &these_and_max),
             tx.execute(&settle, &these),
         )?;
+        if ended > 0 {
+            let readers = tx.prepare_cached(sql!("events/notify")).await?;
+            tx.execute(&readers, &[&""]).await?;
+        }
         tx.commit().await?;
         Ok(sessions.len())
     }
 
-    /// Writes the ends of turns and leases new heads, in one transaction.
+    /// Writes the ends of turns and leases new heads, in one transaction. Once that is committed nothing fails any more: an
+    /// error would lose the new leases. What cannot be read then is answered so that the caller asks again.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was written, or the answer was lost: giving the same finishes again is safe.
     pub async fn tick(&self, finishes: &[FinishRow], wish: &ClaimWish) -> Result<TickRows, StoreError> {
-        let mut answer = when_busy_again(|| self.tick_once(finishes, wish)).await?;
-        if answer.finished.contains(&Finished::LostLease) {
-            self.tell_lost_from_done(finishes, &mut answer.finished).await?;
+        let (mut finished, claimed) = when_busy_again(|| self.tick_once(finishes, wish)).await?;
+        if finished.contains(&Finished::LostLease)
+            && let Err(error) = self.tell_lost_from_done(finishes, &mut finished).await
+        {
+            tracing::warn!(%error, "whether a lost lease was a finish before is not known; it is asked again");
+            for outcome in finished.iter_mut().filter(|outcome| **outcome == Finished::LostLease) {
+                *outcome = Finished::Busy;
+            }
         }
-        Ok(answer)
+        let (more, due_in_secs) = self.outlook(wish).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the outlook of the queue is not known; it is asked again");
+            (true, None)
+        });
+        Ok(TickRows { finished, claimed, more, due_in_secs })
     }
 
-    async fn tick_once(&self, finishes: &[FinishRow], wish: &ClaimWish) -> Result<TickRows, StoreError> {
+    async fn tick_once(
+        &self,
+        finishes: &[FinishRow],
+        wish: &ClaimWish,
+    ) -> Result<(Vec<Finished>, Vec<ClaimedRow>), StoreError> {
         let mut client = self.tick_connection().await?;
-        let outlook = client.prepare_cached(sql!("queue/outlook")).await?;
         let tx = client.transaction().await?;
         let finished = if finishes.is_empty() { Vec::new() } else { finish(&tx, finishes).await? };
         let (claimed, phantoms) = if wish.hands == 0 || wish.agents.is_empty() {
@@ -203,8 +204,14 @@ impl Store {
             tx.execute(&readers, &[&wish.node.to_string()]).await?;
         }
         tx.commit().await?;
+        Ok((finished, claimed))
+    }
+
+    async fn outlook(&self, wish: &ClaimWish) -> Result<(bool, Option<f64>), StoreError> {
+        let client = self.tick_connection().await?;
+        let outlook = client.prepare_cached(sql!("queue/outlook")).await?;
         let next = client.query_one(&outlook, &[&wish.node, &wish.agents]).await?;
-        Ok(TickRows { finished, claimed, more: next.get("more"), due_in_secs: next.get("due_in_secs") })
+        Ok((next.get("more"), next.get("due_in_secs")))
     }
 
     async fn tell_lost_from_done(
@@ -224,87 +231,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// Extends leases. Returns, for each that is still held, (session, fence, cancel asked).
-    ///
-    /// # Errors
-    /// [`StoreError`]; then no lease was extended.
-    pub async fn renew(&self, held: &[(Uuid, i64)]) -> Result<Vec<(Uuid, i64, bool)>, StoreError> {
-        let (sessions, fences) = held.iter().copied().unzip::<_, _, Vec<Uuid>, Vec<i64>>();
-        when_busy_again(async || {
-            let client = self.renew_connection().await?;
-            let renew = client.prepare_cached(sql!("queue/renew")).await?;
-            let rows = client.query(&renew, &[&sessions, &fences, &LEASE_SECS]).await?;
-            Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
-        })
-        .await
-    }
-
-    /// Which of these tasks were asked to be cancelled.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn cancels_asked(&self, tasks: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
-        let client = self.renew_connection().await?;
-        let asked = client.prepare_cached(sql!("queue/cancels_asked")).await?;
-        let rows = client.query(&asked, &[&tasks]).await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    /// What the rows say that this incarnation holds: (session, fence, task).
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn own_leases(&self, incarnation: Uuid) -> Result<Vec<(Uuid, i64, Uuid)>, StoreError> {
-        let client = self.renew_connection().await?;
-        let own = client.prepare_cached(sql!("queue/own_leases")).await?;
-        let rows = client.query(&own, &[&incarnation]).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
-    }
-
-    /// Takes leases away from their owners and puts their lanes back in line. Returns the sessions that moved.
-    ///
-    /// # Errors
-    /// [`StoreError`]; nothing is half-done.
-    pub async fn rescue(&self, leases: &[ForeignLease], whole: bool) -> Result<Vec<Uuid>, StoreError> {
-        let sessions: Vec<Uuid> = leases.iter().map(|l| l.session).collect();
-        let fences: Vec<i64> = leases.iter().map(|l| l.fence).collect();
-        let until: Vec<DateTime<Utc>> = leases.iter().map(|l| l.lease_until).collect();
-        when_busy_again(async || {
-            let mut client = self.renew_connection().await?;
-            let tx = client.transaction().await?;
-            let rescue = tx.prepare_cached(sql!("queue/rescue")).await?;
-            let settle = tx.prepare_cached(sql!("queue/settle_lanes")).await?;
-            let notify = tx.prepare_cached(sql!("queue/notify_tasks_new")).await?;
-            let rows = tx.query(&rescue, &[&sessions, &fences, &until, &whole]).await?;
-            if rows.is_empty() {
-                return Ok(Vec::new());
-            }
-            let moved: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-            tx.execute(&settle, &[&moved]).await?;
-            tx.execute(&notify, &[]).await?;
-            tx.commit().await?;
-            Ok(moved)
-        })
-        .await
-    }
-
-    /// Frees lanes of dead homes that may move. Returns how many.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn rehome(&self, dead: &[Uuid]) -> Result<u64, StoreError> {
-        let mut client = self.renew_connection().await?;
-        let tx = client.transaction().await?;
-        let rehome = tx.prepare_cached(sql!("queue/rehome")).await?;
-        let moved = tx.execute(&rehome, &[&dead, &100_i64]).await?;
-        if moved > 0 {
-            let notify = tx.prepare_cached(sql!("queue/notify_tasks_new")).await?;
-            tx.execute(&notify, &[]).await?;
-        }
-        tx.commit().await?;
-        Ok(moved)
     }
 }
 
@@ -384,15 +310,5 @@ fn claimed_row(row: &Row) -> ClaimedRow {
         last_seq: row.get("last_seq"),
         previous_fence: row.get("previous_fence"),
         cancel_requested: row.get("cancel_requested"),
-    }
-}
-
-pub(super) fn foreign_lease(row: &Row) -> ForeignLease {
-    ForeignLease {
-        session: row.get("session_id"),
-        fence: row.get("fence"),
-        node: row.get("lease_node"),
-        incarnation: row.get("lease_incarnation"),
-        lease_until: row.get("lease_until"),
     }
 }

@@ -180,6 +180,16 @@ impl Store {
         }))
     }
 
+    /// `open` or `closed`; `None` for no such session.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_status(&self, id: Uuid) -> Result<Option<String>, StoreError> {
+        let client = self.reads().await?;
+        let rows = client.query_typed(sql!("sessions/status"), &[(&id, Type::UUID)]).await?;
+        Ok(rows.first().map(|row| row.get(0)))
+    }
+
     /// The conversations of a session.
     ///
     /// # Errors

@@ -98,6 +98,17 @@ pub struct TaskRow {
     pub last_pos: Option<i64>,
 }
 
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskEnd {
+    /// `completed`, `failed` or `cancelled`.
+    pub status: String,
+    /// Reason of a failure.
+    pub failure_reason: Option<String>,
+    /// Error in words.
+    pub error: Option<String>,
+}
+
 impl Store {
     /// Enqueues; the commit wakes the dispatchers.
     ///
@@ -108,6 +119,19 @@ impl Store {
         task: &NewTask,
         key: Option<&IdempotencyKey>,
     ) -> Result<Enqueued, StoreError> {
+        loop {
+            // None: the key was taken when it was to be bound, and then its week was over. It is free now.
+            if let Some(enqueued) = self.enqueue_once(task, key).await? {
+                return Ok(enqueued);
+            }
+        }
+    }
+
+    async fn enqueue_once(
+        &self,
+        task: &NewTask,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Option<Enqueued>, StoreError> {
         let mut client = self.engine().await?;
         let insert = client.prepare_cached(sql!("tasks/insert")).await?;
         let tx = client.transaction().await?;
@@ -134,11 +158,30 @@ impl Store {
             if tx.query_opt(&remember, &[&key.workspace, &key.key, &key.request_hash, &id]).await?.is_none() {
                 // The key is taken: nothing of this transaction is kept.
                 tx.rollback().await?;
-                return by_key(&client, key).await;
+                return bound_to(&client, key).await;
             }
         }
         tx.commit().await?;
-        Ok(Enqueued::New(id))
+        Ok(Some(Enqueued::New(id)))
+    }
+
+    /// What a key of the last 7 days stands for; `None` when it is free.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn enqueued_before(&self, key: &IdempotencyKey) -> Result<Option<Enqueued>, StoreError> {
+        let client = self.engine().await?;
+        bound_to(&client, key).await
+    }
+
+    /// Forgets idempotency keys older than 7 days, 1,000 at most. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_old_keys(&self) -> Result<u64, StoreError> {
+        let client = self.engine().await?;
+        let forget = client.prepare_cached(sql!("tasks/forget_old_keys")).await?;
+        Ok(client.execute(&forget, &[]).await?)
     }
 
     /// One task.
@@ -148,7 +191,21 @@ impl Store {
     pub async fn task(&self, id: Uuid) -> Result<Option<TaskRow>, StoreError> {
         let client = self.reads().await?;
         let rows = client.query_typed(sql!("tasks/get"), &[(&id, Type::UUID)]).await?;
-        Ok(rows.first().map(task_row))
+        rows.first().map(task_row).transpose()
+    }
+
+    /// How a task ended; `None` while it has not, or when it is unknown.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn task_end(&self, id: Uuid) -> Result<Option<TaskEnd>, StoreError> {
+        let client = self.reads().await?;
+        let rows = client.query_typed(sql!("tasks/ended"), &[(&id, Type::UUID)]).await?;
+        Ok(rows.first().map(|row| TaskEnd {
+            status: row.get("status"),
+            failure_reason: row.get("failure_reason"),
+            error: row.get("error"),
+        }))
     }
 
     /// Tasks, newest first; long texts are cut to 200 characters.
@@ -168,7 +225,7 @@ impl Store {
                 &[(&session, Type::UUID), (&status, Type::TEXT), (&limit, Type::INT8)],
             )
             .await?;
-        Ok(rows.iter().map(task_row).collect())
+        rows.iter().map(task_row).collect()
     }
 
     /// Asks to cancel; false when the task is unknown or has ended.
@@ -184,36 +241,39 @@ impl Store {
 
 /// On the connection that the caller has: to ask the pool for a second one while holding the first would let a burst of
 /// the same key wait for itself.
-async fn by_key(client: &Object, key: &IdempotencyKey) -> Result<Enqueued, StoreError> {
+async fn bound_to(client: &Object, key: &IdempotencyKey) -> Result<Option<Enqueued>, StoreError> {
     let by_key = client.prepare_cached(sql!("tasks/by_key")).await?;
-    let row = client.query_one(&by_key, &[&key.workspace, &key.key]).await?;
-    Ok(if row.get::<_, String>(0) == key.request_hash {
-        Enqueued::Before(row.get(1))
-    } else {
-        Enqueued::KeyConflict
-    })
+    let row = client.query_opt(&by_key, &[&key.workspace, &key.key]).await?;
+    Ok(row.map(|row| match row.get::<_, String>(0) == key.request_hash {
+        true => Enqueued::Before(row.get(1)),
+        false => Enqueued::KeyConflict,
+    }))
 }
 
-fn task_row(row: &Row) -> TaskRow {
-    TaskRow {
-        id: row.get("id"),
-        session: row.get("session_id"),
-        agent: row.get("agent"),
-        prompt: row.get("prompt"),
-        model: row.get("model"),
-        priority: row.get("priority"),
-        run_at: row.get("run_at"),
-        status: row.get("status"),
-        attempt: row.get("attempt"),
-        failures: row.get("failures"),
-        max_failures: row.get("max_failures"),
-        cancel_requested_at: row.get("cancel_requested_at"),
-        output: row.get("output"),
-        error: row.get("error"),
-        failure_reason: row.get("failure_reason"),
-        created_at: row.get("created_at"),
-        started_at: row.get("started_at"),
-        finished_at: row.get("finished_at"),
-        last_pos: row.get("last_pos"),
-    }
+/// A value that does not fit our types (a date beyond chrono's) is an error of this read alone, never a panic.
+fn task_row(row: &Row) -> Result<TaskRow, StoreError> {
+    let read = || {
+        Ok(TaskRow {
+            id: row.try_get("id")?,
+            session: row.try_get("session_id")?,
+            agent: row.try_get("agent")?,
+            prompt: row.try_get("prompt")?,
+            model: row.try_get("model")?,
+            priority: row.try_get("priority")?,
+            run_at: row.try_get("run_at")?,
+            status: row.try_get("status")?,
+            attempt: row.try_get("attempt")?,
+            failures: row.try_get("failures")?,
+            max_failures: row.try_get("max_failures")?,
+            cancel_requested_at: row.try_get("cancel_requested_at")?,
+            output: row.try_get("output")?,
+            error: row.try_get("error")?,
+            failure_reason: row.try_get("failure_reason")?,
+            created_at: row.try_get("created_at")?,
+            started_at: row.try_get("started_at")?,
+            finished_at: row.try_get("finished_at")?,
+            last_pos: row.try_get("last_pos")?,
+        })
+    };
+    read().map_err(StoreError::Statement)
 }

@@ -1,5 +1,6 @@
 //! The traps of a queue on Postgres, each one tried and seen to fail without the mechanism that its test names.
 
+mod after_commit;
 mod fences;
 mod forgotten;
 mod limits;

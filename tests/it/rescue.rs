@@ -132,8 +132,7 @@ async fn of_another_node_only_what_can_move_is_taken() {
     dead.source.save_worktree(&lease_of(&tasks, made), &worktree()).await.unwrap();
     let (foreign, _) = other.source.look().await.unwrap();
     assert_eq!(other.source.rescue(&foreign, false).await.unwrap(), 1);
-    assert!(other.take(9).await.is_empty(), "it is still at home");
-    other.source.rehome(&[dead.id]).await.unwrap();
+    assert_eq!(queue.lane(made, "home_node").await, dead.id.to_string());
     let taken = other.take(9).await;
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].prompt, "can move");
@@ -231,22 +230,27 @@ async fn a_look_over_a_new_connection_voids_what_was_seen() {
 }
 
 #[tokio::test]
-async fn the_twentieth_attempt_that_kills_its_node_is_the_last() {
+async fn the_twentieth_loss_of_a_node_is_the_last_and_a_drain_is_no_loss() {
     let queue = Queue::new().await;
     let (dead, other) = (queue.node().await, queue.node().await);
-    for (attempt, status, reason) in [(19, "queued", "node_lost"), (20, "failed", "node_lost")] {
+    for (attempt, losses, status) in [(100, 0, "queued"), (19, 18, "queued"), (20, 19, "failed")] {
         let task = one_of(&queue, &dead).await;
         let id = task.lease.task;
-        let attempts = format!("UPDATE agentpool.tasks SET attempt = {attempt} WHERE id = '{id}'");
-        queue.sql.batch_execute(&attempts).await.unwrap();
+        let before =
+            format!("UPDATE agentpool.tasks SET attempt = {attempt}, losses = {losses} WHERE id = '{id}'");
+        queue.sql.batch_execute(&before).await.unwrap();
         let (foreign, _) = other.source.look().await.unwrap();
         assert_eq!(other.source.rescue(&foreign, false).await.unwrap(), 1);
         let row = queue.store.task(id.0).await.unwrap().unwrap();
         assert_eq!(
             (row.status.as_str(), row.failure_reason.as_deref(), row.failures),
-            (status, Some(reason), 0)
+            (status, Some("node_lost"), 0)
         );
         assert_eq!(row.finished_at.is_some(), status == "failed");
+        let after: i32 = queue.one(&format!("SELECT losses FROM agentpool.tasks WHERE id = '{id}'")).await;
+        assert_eq!(after, losses + 1);
+        // Out of the way of the next one: the lane has no home any more.
+        queue.sql.batch_execute("UPDATE agentpool.lanes SET paused = true").await.unwrap();
     }
     queue.assert_lanes_are_sound().await;
 }

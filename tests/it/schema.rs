@@ -2,6 +2,7 @@
 
 use crate::support::cluster::fresh_database;
 use crate::support::queue::{Queue, connect, plain};
+use agentpool::dispatch::task_source::AppendOutcome;
 use agentpool::domain::agent::{AgentName, BackendKind};
 use agentpool::domain::change::ChangeOperation;
 use agentpool::domain::failure::FailureReason;
@@ -402,4 +403,44 @@ async fn a_client_may_put_work_in_and_ask_to_cancel_and_nothing_else() {
     ] {
         assert_eq!(refused(&client, forbidden).await, PRIVILEGE, "{forbidden}");
     }
+}
+
+#[tokio::test]
+async fn a_time_that_nobody_can_reckon_with_is_refused() {
+    let queue = Queue::new().await;
+    let (session, node) = (queue.session().await, queue.node().await);
+    let mut latest = plain(session, "at the end of days");
+    latest.run_at = Some("9999-12-31T00:00:00Z".parse().unwrap());
+    let id = queue.put(&latest).await;
+    for time in ["infinity", "-infinity", "290000-01-01", "10000-01-01", "1999-12-31 00:00:00+00"] {
+        let insert = format!(
+            "INSERT INTO agentpool.tasks (session_id, agent, prompt, run_at) VALUES ('{session}', 'a', 'hi', '{time}')"
+        );
+        assert_eq!(refused(&queue.sql, &insert).await, CHECK, "run_at {time}");
+        let cancel = format!("UPDATE agentpool.tasks SET cancel_requested_at = '{time}'");
+        assert_eq!(refused(&queue.sql, &cancel).await, CHECK, "cancel_requested_at {time}");
+    }
+    let tick = node.tick(&[], 1, &["a"]).await;
+    assert!(tick.due_in.is_some() && !tick.more, "{tick:?}");
+    // A date beyond our types is an error of the read, not a panic.
+    let far = format!("UPDATE agentpool.tasks SET started_at = '290000-01-01' WHERE id = '{id}'");
+    queue.sql.batch_execute(&far).await.unwrap();
+    assert!(matches!(queue.store.task(id).await, Err(StoreError::Statement(_))));
+}
+
+#[tokio::test]
+async fn a_task_that_waited_for_weeks_while_no_node_ran_can_still_log() {
+    let queue = Queue::new().await;
+    let (session, node) = (queue.session().await, queue.node().await);
+    let old =
+        "overlay(agentpool.uuid_floor(now() - interval '60 days 20 hours')::text PLACING '7' FROM 15)::uuid";
+    let insert = format!(
+        "INSERT INTO agentpool.tasks (id, session_id, agent, prompt, created_at)
+         VALUES ({old}, '{session}', 'a', 'patient', now() - interval '60 days')"
+    );
+    queue.sql.batch_execute(&insert).await.unwrap();
+    assert!(queue.store.make_partitions().await.unwrap() > 5);
+    let task = node.take_one().await;
+    assert_eq!(node.say(task.lease, 0, &["at last"]).await, AppendOutcome::Done);
+    assert_eq!(queue.store.make_partitions().await.unwrap(), 0);
 }

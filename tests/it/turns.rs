@@ -300,3 +300,81 @@ async fn two_programs_with_one_node_id_do_not_run_on_one_database() {
     assert_eq!(node.turn(session.id, "scripted", "SAY: undisturbed").await.status, "completed");
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_on_a_busy_node_hears_within_seconds_of_an_end_that_nobody_told() {
+    let node = TestNode::scripted().await;
+    let (busy, quiet) = (node.session().await, node.session().await);
+    // A token each 20 ms wakes every reader of the node, for longer than this test may take.
+    let noise = node.submit(busy.id, "scripted", "SLOW:10000").await;
+    node.follow(noise.id, |event| event.kind == "text").await;
+    let later = NewTask {
+        session_id: quiet.id,
+        agent: "scripted".into(),
+        prompt: "SAY: never".into(),
+        run_at: Some("9999-01-01T00:00:00Z".parse().unwrap()),
+        ..NewTask::default()
+    };
+    let task: TaskView = node.post("/api/tasks", &later, StatusCode::CREATED).await;
+    let path = format!("/api/tasks/{}/events", task.id);
+    let sql = node.sql().await;
+    let row = "INSERT INTO agentpool.task_messages (task_id, seq, session_id, pos, type, content) VALUES ($1, 1, $2, 1, 'notice', 'first')";
+    sql.execute(row, &[&task.id, &quiet.id]).await.unwrap();
+    let mut stream = node.request(Method::GET, &path).send().await.unwrap();
+    // Its first row is here: it has looked at the status, and waits.
+    stream.chunk().await.unwrap().unwrap();
+    let end = "UPDATE agentpool.tasks SET status = 'cancelled', finished_at = now() WHERE id = $1";
+    sql.execute(end, &[&task.id]).await.unwrap();
+    let heard = tokio::time::timeout(std::time::Duration::from_secs(30), stream.text()).await;
+    let heard = heard.expect("the net fires although the node is busy").unwrap();
+    assert!(heard.contains("event: end") && heard.contains("cancelled"), "{heard}");
+    let _: TaskView = node.post(&format!("/api/tasks/{}/cancel", noise.id), &(), StatusCode::ACCEPTED).await;
+    node.finish(noise.id).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_forced_close_kept_as_a_checkpoint_can_be_applied() {
+    let node = TestNode::scripted().await;
+    let session = node.session().await;
+    node.turn(session.id, "scripted", "TOOL:write notes.txt precious").await;
+    let path = format!("/api/sessions/{}", session.id);
+    let close = format!("{path}/close");
+    let gone: ClosedView = node.post(&close, &CloseSession { force: true }, StatusCode::OK).await;
+    assert!(gone.worktree_removed);
+    let view: SessionView = node.get(&path).await;
+    assert_eq!(view.worktree, None);
+    let body = ApplyChanges { branch: Some("rescued".into()), message: None };
+    let applied: AppliedView = node.post(&format!("{path}/changes/apply"), &body, StatusCode::OK).await;
+    assert_eq!(applied.changes, 1);
+    let shown = crate::support::repos::git(&node.project, &["show", "rescued:notes.txt"]);
+    assert_eq!(shown.trim(), "precious");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_after_the_close_gets_its_task_and_a_fully_escaped_prompt_is_taken() {
+    let node = TestNode::scripted().await;
+    let session = node.session().await;
+    let send = async |key: &str, body: String| {
+        let request = node.request(Method::POST, "/api/tasks").header("idempotency-key", key);
+        let response = request.header("content-type", "application/json").body(body).send().await.unwrap();
+        (response.status(), response.json::<serde_json::Value>().await.unwrap())
+    };
+    let body = |prompt: &str| {
+        format!(
+            r#"{{"session_id": "{}", "agent": "scripted", "prompt": "{prompt}", "run_at": "9999-01-01T00:00:00Z"}}"#,
+            session.id
+        )
+    };
+    let longest = body(&r"\u0061".repeat(1 << 20));
+    let (status, first) = send("k", longest.clone()).await;
+    assert_eq!(status, StatusCode::CREATED, "{first}");
+    let close = format!("/api/sessions/{}/close", session.id);
+    let _: ClosedView = node.post(&close, &CloseSession::default(), StatusCode::OK).await;
+    let (status, again) = send("k", longest).await;
+    assert_eq!((status, &again["id"]), (StatusCode::OK, &first["id"]));
+    assert_eq!(send("k", body("another")).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(send("l", body("new")).await.0, StatusCode::CONFLICT);
+    node.stop().await;
+}

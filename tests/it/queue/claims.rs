@@ -75,3 +75,57 @@ async fn a_paused_lane_is_left_alone() {
     queue.sql.batch_execute("UPDATE agentpool.lanes SET paused = false").await.unwrap();
     node.take_one().await;
 }
+
+#[tokio::test]
+async fn one_hand_passes_over_a_lane_that_somebody_has_locked() {
+    let queue = Queue::new().await;
+    let node = queue.node().await;
+    let (fairest, next) = (queue.session().await, queue.session().await);
+    queue.put(&plain(fairest, "fairest")).await;
+    node.admit().await;
+    queue.put(&plain(next, "next")).await;
+    node.admit().await;
+    let other = queue.psql().await;
+    let lock = format!("BEGIN; SELECT FROM agentpool.lanes WHERE session_id = '{fairest}' FOR UPDATE");
+    other.batch_execute(&lock).await.unwrap();
+    assert_eq!(prompts(&node.claim(1, &["a"]).await), ["next"]);
+    other.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(prompts(&node.claim(1, &["a"]).await), ["fairest"]);
+}
+
+#[tokio::test]
+async fn one_hand_claims_in_the_next_round_what_stands_behind_a_locked_head() {
+    let queue = Queue::new().await;
+    let node = queue.node().await;
+    let fairest = queue.put(&plain(queue.session().await, "fairest")).await;
+    node.admit().await;
+    queue.put(&plain(queue.session().await, "next")).await;
+    node.admit().await;
+    let psql = queue.psql().await;
+    let lock = format!("BEGIN; SELECT FROM agentpool.tasks WHERE id = '{fairest}' FOR UPDATE");
+    psql.batch_execute(&lock).await.unwrap();
+    let tick = node.tick(&[], 1, &["a"]).await;
+    assert!(tick.claimed.is_empty() && tick.more, "{tick:?}");
+    assert_eq!(prompts(&node.claim(1, &["a"]).await), ["next"]);
+}
+
+#[tokio::test]
+async fn a_claim_locks_no_more_lanes_than_it_has_hands() {
+    let queue = Queue::new().await;
+    let node = queue.node().await;
+    for _ in 0..40 {
+        queue.put(&plain(queue.session().await, "x")).await;
+    }
+    node.admit().await;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/queue/claim.sql");
+    let claim = queue.sql.prepare(&std::fs::read_to_string(file).unwrap()).await.unwrap();
+    queue.sql.batch_execute("BEGIN").await.unwrap();
+    let agents = vec!["a"];
+    let claimed =
+        queue.sql.query(&claim, &[&node.id.0, &node.incarnation.0, &3_i64, &agents, &15.0_f64]).await;
+    assert_eq!(claimed.unwrap().len(), 3);
+    let free = "WITH free AS (SELECT FROM agentpool.lanes FOR UPDATE SKIP LOCKED) SELECT count(*) FROM free";
+    let free: i64 = queue.psql().await.query_one(free, &[]).await.unwrap().get(0);
+    assert_eq!(free, 37);
+    queue.sql.batch_execute("ROLLBACK").await.unwrap();
+}

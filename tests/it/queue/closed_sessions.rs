@@ -91,3 +91,26 @@ async fn no_task_starts_in_a_session_that_was_closed_before() {
 fn end_as_an_executor_would(task: &ClaimedTask) -> agentpool::dispatch::task_source::Finish {
     ended(task, if task.cancel_requested { TaskStatus::Cancelled } else { TaskStatus::Completed })
 }
+
+#[tokio::test]
+async fn a_task_that_is_asked_to_end_in_a_closed_session_ends_once_with_the_sessions_words() {
+    let queue = Queue::new().await;
+    let (closing, open, node) = (queue.session().await, queue.session().await, queue.node().await);
+    let asked = queue.put_all(closing, &["admitted"]).await[0];
+    let (kept, cancelled) =
+        (queue.put(&plain(open, "kept")).await, queue.put(&plain(open, "cancelled")).await);
+    node.admit().await;
+    assert!(queue.store.ask_cancel(cancelled).await.unwrap());
+    assert_eq!(queue.store.close_session(closing).await.unwrap(), Closed::Done(Vec::new()));
+    let late = queue.put(&plain(closing, "never admitted")).await;
+    node.admit().await;
+    let row = async |id| queue.store.task(id).await.unwrap().unwrap();
+    for id in [asked, late] {
+        let row = row(id).await;
+        let words = Some("the session is closed");
+        assert_eq!((row.status.as_str(), row.error.as_deref()), ("cancelled", words));
+    }
+    assert_eq!((row(cancelled).await.status.as_str(), row(cancelled).await.error), ("cancelled", None));
+    assert_eq!(row(kept).await.status, "queued");
+    queue.assert_lanes_are_sound().await;
+}

@@ -2,9 +2,12 @@
 
 use crate::support::queue::{DEADLINE, Queue, plain};
 use agentpool::dispatch::pg_source::PgSource;
+use agentpool::dispatch::rescuer::LeaseWatch;
 use agentpool::dispatch::task_source::{TaskSource, Wake};
 use agentpool::store::listener::{Hint, listener};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 #[tokio::test]
 async fn an_insert_wakes_the_engine_when_it_is_committed() {
@@ -60,6 +63,46 @@ async fn ten_thousand_hints_for_one_task_are_one_claim() {
         }
     }
     assert_eq!(claimed, 1);
+    stop.cancel();
+    listen.await.unwrap();
+}
+
+/// Everything that `channel` hears until a note of ours comes by.
+async fn heard_until_now(queue: &Queue, heard: &mut broadcast::Receiver<Hint>) -> Vec<Hint> {
+    let mark = Uuid::new_v4();
+    queue.sql.batch_execute(&format!("NOTIFY session_events, '{mark}'")).await.unwrap();
+    let mut hints = Vec::new();
+    loop {
+        match tokio::time::timeout(DEADLINE, heard.recv()).await.unwrap().unwrap() {
+            Hint::SessionEvents(node) if node == mark => return hints,
+            hint @ Hint::SessionEvents(_) => hints.push(hint),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn readers_everywhere_hear_of_tasks_that_an_admission_ended_or_a_rescue_took() {
+    let queue = Queue::new().await;
+    let (session, node, other) = (queue.session().await, queue.node().await, queue.node().await);
+    let stop = CancellationToken::new();
+    let (listener, listen) = listener(node.store.clone(), node.lock_key, stop.clone());
+    let mut hints = listener.hints.subscribe();
+    let listen = tokio::spawn(listen);
+    assert_eq!(tokio::time::timeout(DEADLINE, hints.recv()).await.unwrap().unwrap(), Hint::Reconnected);
+    let everybody = [Hint::SessionEvents(Uuid::nil())];
+    let id = queue.put(&plain(session, "x")).await;
+    node.admit().await;
+    assert_eq!(heard_until_now(&queue, &mut hints).await, [], "an admission that ends nothing is silent");
+    queue.store.ask_cancel(id).await.unwrap();
+    node.admit().await;
+    assert_eq!(heard_until_now(&queue, &mut hints).await, everybody);
+    queue.put(&plain(session, "y")).await;
+    other.take_one().await;
+    heard_until_now(&queue, &mut hints).await;
+    let (foreign, _) = node.source.look().await.unwrap();
+    assert_eq!(node.source.rescue(&foreign, false).await.unwrap(), 1);
+    assert_eq!(heard_until_now(&queue, &mut hints).await, everybody);
     stop.cancel();
     listen.await.unwrap();
 }

@@ -63,3 +63,35 @@ async fn a_key_sent_many_times_at_once_makes_one_task() {
     }
     assert_eq!(queue.one::<i64>("SELECT count(*) FROM agentpool.tasks").await, 5);
 }
+
+#[tokio::test]
+async fn keys_are_forgotten_when_they_no_longer_bind_and_not_before() {
+    let queue = Queue::new().await;
+    let task = plain(queue.session().await, "x");
+    for name in ["old", "new"] {
+        queue.store.enqueue(&task, Some(&key(name, "h"))).await.unwrap();
+        assert!(queue.store.enqueued_before(&key(name, "h")).await.unwrap().is_some());
+    }
+    assert_eq!(queue.store.enqueued_before(&key("new", "other")).await.unwrap(), Some(Enqueued::KeyConflict));
+    assert_eq!(queue.store.forget_old_keys().await.unwrap(), 0);
+    let age = "UPDATE agentpool.idempotency_keys
+               SET created_at = created_at - CASE key WHEN 'old' THEN interval '7 days 1 second' ELSE interval '6 days' END";
+    queue.sql.batch_execute(age).await.unwrap();
+    assert_eq!(queue.store.enqueued_before(&key("old", "h")).await.unwrap(), None);
+    assert_eq!(queue.store.forget_old_keys().await.unwrap(), 1);
+    assert!(queue.store.enqueued_before(&key("new", "h")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_depth_counts_what_waits_and_what_runs() {
+    let queue = Queue::new().await;
+    let (session, node) = (queue.session().await, queue.node().await);
+    queue.put_all(session, &["1", "2", "3"]).await;
+    queue.put(&plain(queue.session().await, "beside")).await;
+    assert_eq!(queue.store.queue_depth().await.unwrap(), (4, 0));
+    let tasks = node.take(9).await;
+    assert_eq!(queue.store.queue_depth().await.unwrap(), (2, 2));
+    node.complete(&tasks[0]).await;
+    let depth = queue.store.queue_depth().await.unwrap();
+    assert_eq!(depth, (2, 1));
+}

@@ -15,7 +15,9 @@ async fn trap_8_the_queues_statements_are_prepared_and_stand_in_no_function() {
         .one("SELECT count(*) FROM pg_proc WHERE pronamespace = 'agentpool'::regnamespace AND prosrc ~* 'agentpool.lanes'")
         .await;
     assert_eq!(functions, 0, "a function's statement is planned as part of its caller's");
-    let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/queue.rs")).unwrap();
+    let read =
+        |name| std::fs::read_to_string(format!("{}/src/store/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let source = read("queue.rs") + &read("leases.rs");
     let uses = source.matches("sql!(\"").count();
     let prepared = source.matches("prepare_cached(sql!(\"").count();
     assert!(uses > 10 && uses == prepared, "{prepared} of {uses} statements are prepared");
@@ -97,4 +99,29 @@ async fn a_source_is_a_lease_watch_and_a_task_source() {
     let (task_source, watch): (Arc<dyn TaskSource>, Arc<dyn LeaseWatch>) = (source.clone(), source);
     task_source.admit().await.unwrap();
     assert_eq!(watch.me(), (node.id, node.incarnation));
+}
+
+#[tokio::test]
+async fn trap_8_a_cancel_in_a_long_lane_reads_that_task_and_not_the_lane() {
+    let queue = Queue::new().await;
+    let (session, node) = (queue.session().await, queue.node().await);
+    let id = queue.put(&plain(session, "asked")).await;
+    node.admit().await;
+    let load = format!(
+        "INSERT INTO agentpool.tasks (session_id, agent, prompt, lane_position)
+             SELECT '{session}', 'a', 'x', n FROM generate_series(2, 20000) n;
+         UPDATE agentpool.tasks SET cancel_requested_at = now() WHERE id = '{id}';
+         ANALYZE; SET plan_cache_mode = force_generic_plan"
+    );
+    queue.sql.batch_execute(&load).await.unwrap();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/queue/end_queued.sql");
+    let end = std::fs::read_to_string(file).unwrap();
+    queue.sql.batch_execute(&format!("PREPARE end_queued AS {end}")).await.unwrap();
+    let explain =
+        format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE end_queued(ARRAY['{session}']::uuid[])");
+    let plan: serde_json::Value = queue.one(&explain).await;
+    let pages = plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
+        + plan[0]["Plan"]["Shared Read Blocks"].as_i64().unwrap();
+    assert!(pages < 100, "{pages} pages for one task of 20,000: {plan:#}");
+    assert_eq!(queue.status(id).await, "cancelled");
 }
