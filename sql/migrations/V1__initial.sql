@@ -305,7 +305,8 @@ CREATE TABLE agentpool.permission_requests (
     deadline timestamptz,
     delivered_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    UNIQUE (task_id, fence, agent_request_id)
+    UNIQUE (task_id, fence, agent_request_id),
+    CONSTRAINT permission_requests_answered_chk CHECK (status <> 'answered' OR answer IS NOT NULL)
 );
 CREATE INDEX permission_requests_open ON agentpool.permission_requests (task_id) WHERE status = 'pending';
 

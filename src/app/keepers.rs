@@ -77,6 +77,9 @@ pub(super) async fn upkeep(store: Store, node: NodeId) {
         if let Err(error) = store.make_partitions().await {
             tracing::warn!(%error, "partitions were not made ahead; there are two weeks left at least");
         }
+        if let Err(error) = store.forget_old_keys().await {
+            tracing::warn!(%error, "idempotency keys of last week were not forgotten");
+        }
         if let Err(error) = store.node_seen(node.0).await {
             tracing::debug!(%error, "the node's row was not touched");
         }

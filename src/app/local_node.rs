@@ -1,7 +1,7 @@
 //! What the API sees of this process: pool, worktrees, listener.
 
-use crate::backend::BackendState;
-use crate::domain::agent::AgentName;
+use crate::backend::{AgentSessionHandle, BackendState, Interrupted, SessionOrigin};
+use crate::domain::agent::{AgentName, BackendKind};
 use crate::domain::ids::{NodeId, SessionId};
 use crate::domain::session::SessionKey;
 use crate::http::{CloseOutcome, LocalError, LocalNode};
@@ -10,7 +10,7 @@ use crate::process::resident_bytes;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::listener::{Listener, ListenerState};
-use crate::store::sessions::SessionDetail;
+use crate::store::sessions::{EndedConversation, SessionDetail};
 use crate::wire::api::{BackendView, PoolView, SlotView};
 use crate::worktree::{ProjectSource, RemoveMode, Removed, Risk, WorktreeError, Worktrees};
 use async_trait::async_trait;
@@ -35,6 +35,27 @@ impl NodeHandle {
         shutdown: Shutdown,
     ) -> Self {
         Self { id, pool, worktrees, store, listener, shutdown }
+    }
+
+    /// The conversation as its row has it, if an agent of this node has it.
+    fn stored_handle(
+        &self,
+        key: &SessionKey,
+        session: &SessionDetail,
+        conversation: &EndedConversation,
+    ) -> Option<AgentSessionHandle> {
+        if conversation.node != Some(self.id.0) {
+            return None;
+        }
+        Some(AgentSessionHandle {
+            key: key.clone(),
+            backend: BackendKind::parse(&conversation.backend)?,
+            agent_session_id: conversation.agent_session_id.clone()?,
+            server_port: None,
+            worktree: PathBuf::from(session.row.worktree.as_ref()?),
+            origin: SessionOrigin::Resumed,
+            interrupted: Interrupted::None,
+        })
     }
 }
 
@@ -97,12 +118,17 @@ impl LocalNode for NodeHandle {
     async fn end_session(
         &self,
         session: &SessionDetail,
-        agents: &[String],
+        ended: &[EndedConversation],
         force: bool,
     ) -> Result<CloseOutcome, LocalError> {
         let id = SessionId(session.row.id);
-        for agent in agents.iter().filter_map(|agent| AgentName::new(agent.clone()).ok()) {
-            self.pool.close(&SessionKey { session: id, agent }).await;
+        for conversation in ended {
+            let Ok(agent) = AgentName::new(conversation.agent.clone()) else { continue };
+            let key = SessionKey { session: id, agent };
+            match self.stored_handle(&key, session, conversation) {
+                Some(stored) => self.pool.close_stored(stored).await,
+                None => self.pool.close(&key).await,
+            }
         }
         if session.row.worktree.is_none() {
             return Ok(CloseOutcome::NoWorktree);

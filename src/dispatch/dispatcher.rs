@@ -275,7 +275,10 @@ impl Dispatcher {
             if let Some(turn) = self.turns.values().find(|turn| turn.lease.task == task)
                 && turn.answers.try_send(answer).is_err()
             {
-                tracing::warn!(%task, "an answer came for a turn that is over");
+                // Over, or busy: the row gives the answer out again for a while.
+                self.errands.answers = true;
+                self.next_round = self.next_round.min(Instant::now() + Duration::from_secs(1));
+                tracing::debug!(%task, "an answer could not be handed over yet");
             }
         }
         self.one_by_one &= !self.finishes.is_empty();

@@ -1,22 +1,42 @@
 //! Questions that an agent asks during one turn: answered by policy, or put to a person with a deadline. Knows no channel and
-//! no clock but those it is given.
+//! no clock but those it is given; never stores anything.
 
 use super::task_source::PermissionAsk;
 use crate::domain::agent::{PermissionDefault, PermissionPolicy};
 use crate::domain::permission::{PermissionDecision, PermissionKind, PermissionRequest};
+use crate::domain::text;
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The open questions of a turn.
+/// Longest agent's request id that its row holds as it is, in bytes: far below what an index entry can hold (2,704).
+const ROW_ID_BYTES_MAX: usize = 512;
+
+/// The open questions of a turn, by the id of their rows.
 pub(super) struct Interview {
     policy: PermissionPolicy,
     open: HashMap<String, Open>,
 }
 
 struct Open {
+    /// The agent's own id, as it wants to hear it again.
+    agent_request_id: String,
     deadline: Instant,
     fallback: PermissionDecision,
+}
+
+/// The id under which a row holds a request: the agent's own, unless a row cannot hold that (NUL, too long); then its
+/// readable beginning with a digest, so that no two requests share a row. A row's id is its own row id.
+pub(super) fn row_id(agent_request_id: &str) -> String {
+    let clean = text::clean(agent_request_id.to_owned());
+    if clean == agent_request_id && clean.len() <= ROW_ID_BYTES_MAX {
+        return clean;
+    }
+    let digest: String =
+        Sha256::digest(agent_request_id).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let beginning = &clean[..clean.floor_char_boundary(ROW_ID_BYTES_MAX / 2)];
+    format!("{beginning}#{digest}")
 }
 
 impl Interview {
@@ -35,21 +55,18 @@ impl Interview {
                     PermissionDefault::Allow => allow(request.kind),
                     PermissionDefault::Deny => deny("nobody answered in time"),
                 };
-                self.open
-                    .insert(request.agent_request_id.clone(), Open { deadline: now + deadline, fallback });
+                let agent_request_id = request.agent_request_id.clone();
+                let open = Open { agent_request_id, deadline: now + deadline, fallback };
+                self.open.insert(row_id(&request.agent_request_id), open);
                 PermissionAsk { request, answered: None, deadline: Some(deadline) }
             }
         }
     }
 
-    /// A person answered. False when the question is not open (asked never, answered before, expired).
-    pub(super) fn answered(&mut self, request: &str) -> bool {
-        self.open.remove(request).is_some()
-    }
-
-    /// An expired question that a person had answered at the last moment: open again until that answer arrives.
-    pub(super) fn reopen(&mut self, request: String, deadline: Instant, fallback: PermissionDecision) {
-        self.open.insert(request, Open { deadline, fallback });
+    /// A question is closed: answered, expired, or never stored. The agent's own id, or `None` when it was not open (asked
+    /// never, answered before, expired): then its answer is a double and nobody's. Takes the row's id or the agent's.
+    pub(super) fn close(&mut self, request: &str) -> Option<String> {
+        self.open.remove(&row_id(request)).map(|open| open.agent_request_id)
     }
 
     /// Does a person have to answer?
@@ -57,14 +74,23 @@ impl Interview {
         !self.open.is_empty()
     }
 
-    /// When the next question expires.
+    /// When the next question falls due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.open.values().map(|open| open.deadline).min()
     }
 
-    /// The questions that have expired, with their default answers; they are no longer open.
-    pub(super) fn expired(&mut self, now: Instant) -> Vec<(String, PermissionDecision)> {
-        self.open.extract_if(|_, open| open.deadline <= now).map(|(id, open)| (id, open.fallback)).collect()
+    /// The questions whose deadline has passed, by the agent's own ids, with their default answers. They stay open until
+    /// they are closed: it is the rows that know whether a person was faster.
+    pub(super) fn due(&self, now: Instant) -> Vec<(String, PermissionDecision)> {
+        let due = self.open.values().filter(|open| open.deadline <= now);
+        due.map(|open| (open.agent_request_id.clone(), open.fallback.clone())).collect()
+    }
+
+    /// The rows cannot be asked now: the question falls due again later.
+    pub(super) fn postpone(&mut self, request: &str, deadline: Instant) {
+        if let Some(open) = self.open.get_mut(&row_id(request)) {
+            open.deadline = deadline;
+        }
     }
 }
 
@@ -82,7 +108,7 @@ fn allow(kind: PermissionKind) -> PermissionDecision {
     }
 }
 
-fn deny(message: &str) -> PermissionDecision {
+pub(super) fn deny(message: &str) -> PermissionDecision {
     PermissionDecision::Deny { message: Some(message.to_owned()) }
 }
 
@@ -107,10 +133,41 @@ mod tests {
         let now = Instant::now();
         assert_eq!(interview.ask(question("a"), now).answered, None);
         assert!(interview.waits());
-        assert!(interview.expired(now + Duration::from_secs(59)).is_empty());
-        let expired = interview.expired(now + Duration::from_secs(60));
-        assert_eq!(expired, [("a".to_owned(), PermissionDecision::AllowOnce)]);
-        assert!(!interview.answered("a"), "an answer after the deadline comes too late");
+        assert!(interview.due(now + Duration::from_secs(59)).is_empty());
+        let due = interview.due(now + Duration::from_secs(60));
+        assert_eq!(due, [("a".to_owned(), PermissionDecision::AllowOnce)]);
+        assert!(interview.waits(), "the row has not said yet that nobody was faster");
+        assert_eq!(interview.close("a").as_deref(), Some("a"));
+        assert_eq!(interview.close("a"), None, "an answer after the deadline comes too late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_whose_row_cannot_be_asked_falls_due_again() {
+        let policy = PermissionPolicy::Ask { deadline_secs: 60, fallback: PermissionDefault::Deny };
+        let mut interview = Interview::new(policy);
+        let now = Instant::now();
+        interview.ask(question("a"), now);
+        let later = now + Duration::from_secs(61);
+        interview.postpone("a", later);
+        assert_eq!(interview.next_deadline(), Some(later));
+        assert!(interview.due(now + Duration::from_secs(60)).is_empty());
+        assert_eq!(interview.due(later).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_of_a_row_finds_its_question_whatever_the_agents_id_is_made_of() {
+        let policy = PermissionPolicy::Ask { deadline_secs: 60, fallback: PermissionDefault::Deny };
+        let long = "x".repeat(9_000);
+        for id in ["a", "a\0b", "", "\0", &long] {
+            let mut interview = Interview::new(policy);
+            interview.ask(question(id), Instant::now());
+            let row = row_id(id);
+            assert!(!row.contains('\0') && row.len() <= ROW_ID_BYTES_MAX, "{row:?}");
+            assert_eq!(row_id(&row), row);
+            assert_eq!(interview.close(&row).as_deref(), Some(id), "the agent hears its own id");
+        }
+        assert_ne!(row_id("a\0b"), row_id("a\u{FFFD}b"), "no two requests share a row");
+        assert_ne!(row_id(&long), row_id(&"x".repeat(9_001)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,10 +3,11 @@
 
 mod rows;
 
+use super::interview::row_id;
 use super::rescuer::{self, Foreign, LeaseWatch, NodeSeen};
 use super::task_source::{
     AppendOutcome, EventBatch, Finish, LastCheckpoint, PermissionAsk, ProjectPlace, Renewed, SourceError,
-    TaskSource, Tick, TurnBegin, TurnFacts, TurnResult, Wake, Want, WorktreeFacts,
+    Standing, TaskSource, Tick, TurnBegin, TurnFacts, TurnResult, Wake, Want, WorktreeFacts,
 };
 use crate::domain::agent::AgentName;
 use crate::domain::failure::FailureReason;
@@ -24,7 +25,7 @@ use crate::store::turns::{BeginRow, ConversationRow, PlaceRow, ResultRow, UsageR
 use crate::store::{Store, StoreError};
 use crate::wire;
 use async_trait::async_trait;
-use rows::{change_row, claimed_task, finish_outcome, finish_row, new_batch};
+use rows::{change_row, claimed_task, finish_outcome, finish_row, new_batch, standing_of};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -249,7 +250,7 @@ impl TaskSource for PgSource {
             fence: lease.fence.0,
             task: lease.task.0,
             agent: agent.as_str().to_owned(),
-            agent_request_id: text::clean(ask.request.agent_request_id.clone()),
+            agent_request_id: row_id(&ask.request.agent_request_id),
             kind: ask.request.kind.as_str(),
             title: text::cut(text::clean(ask.request.title.clone()), 4096),
             payload: text::clean_json(ask.request.payload.clone()),
@@ -276,10 +277,11 @@ impl TaskSource for PgSource {
         lease: &Lease,
         request: &str,
         answer: &PermissionDecision,
-    ) -> Result<bool, SourceError> {
+    ) -> Result<Standing, SourceError> {
         let answer = text::clean_json(wire::permission::to_json(answer.clone()));
-        let request = text::clean(request.to_owned());
-        Ok(self.store.expire_permission(lease.task.0, lease.fence.0, &request, &answer).await?)
+        let standing =
+            self.store.expire_permission(lease.task.0, lease.fence.0, &row_id(request), &answer).await?;
+        standing_of(standing)
     }
 
     fn wakes(&self) -> broadcast::Receiver<Wake> {

@@ -95,22 +95,24 @@ pub trait TaskSource: Send + Sync + 'static {
         ask: &PermissionAsk,
     ) -> Result<(), SourceError>;
 
-    /// Answers that people gave to these turns and that were not taken yet.
+    /// Answers that people gave to these turns. An answer may come more than once: what is lost on the way comes again
+    /// for a while, and after that its question's deadline finds it.
     ///
     /// # Errors
     /// [`SourceError`].
     async fn take_answers(&self, turns: &[Lease]) -> Result<Vec<(TaskId, PermissionAnswer)>, SourceError>;
 
-    /// The deadline of a question passed. False when a person was faster.
+    /// The deadline of a question passed: the default is stored, unless a person was faster. Asking again after a lost
+    /// reply is safe.
     ///
     /// # Errors
-    /// [`SourceError`].
+    /// [`SourceError::LostLease`] when the question was closed with its lease.
     async fn expire_permission(
         &self,
         lease: &Lease,
         request: &str,
         answer: &PermissionDecision,
-    ) -> Result<bool, SourceError>;
+    ) -> Result<Standing, SourceError>;
 
     /// Wake-ups. Lossy: a lag is a wake-up too.
     fn wakes(&self) -> broadcast::Receiver<Wake>;
@@ -340,4 +342,13 @@ pub struct PermissionAsk {
     pub answered: Option<PermissionDecision>,
     /// What a person has.
     pub deadline: Option<Duration>,
+}
+
+/// What stands for a question whose deadline has passed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Standing {
+    /// Nobody answered; the default holds.
+    Expired,
+    /// A person was faster; this may be the only time that the turn hears of it.
+    Answered(PermissionDecision),
 }

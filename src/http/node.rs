@@ -1,7 +1,7 @@
 //! What the API needs of the process it runs in, as a small handle that the app fills in.
 
 use crate::domain::ids::{NodeId, SessionId};
-use crate::store::sessions::SessionDetail;
+use crate::store::sessions::{EndedConversation, SessionDetail};
 use crate::wire::api::{BackendView, PoolView};
 use async_trait::async_trait;
 use std::path::PathBuf;
@@ -24,14 +24,15 @@ pub trait LocalNode: Send + Sync + 'static {
     /// # Errors
     /// What to do about it, in words.
     async fn usable_repository(&self, path: &str) -> Result<PathBuf, String>;
-    /// Ends the conversations of a closed session and takes its worktree away, unless that would lose work.
+    /// Tells the agents of a closed session that its conversations have ended, warm or not, and takes its worktree away,
+    /// unless that would lose work. An agent that does not confirm is logged.
     ///
     /// # Errors
     /// When git or the disk fails; the session is closed all the same.
     async fn end_session(
         &self,
         session: &SessionDetail,
-        agents: &[String],
+        ended: &[EndedConversation],
         force: bool,
     ) -> Result<CloseOutcome, LocalError>;
     /// Brings a session's newest checkpoint into the user's repository as a branch. Returns (branch, commit, onto).

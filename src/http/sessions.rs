@@ -85,16 +85,16 @@ pub(super) async fn close(
     if session.home.is_some_and(|home| home != api.node.id().0) {
         return Err(Refusal::conflict("the session's worktree is on another node: close it there"));
     }
-    let agents = match api.store.close_session(id).await? {
+    let ended = match api.store.close_session(id).await? {
         Closed::Busy => return Err(Refusal::conflict("a turn runs in this session: cancel it first")),
-        Closed::Done(agents) => agents,
-        // Closing again with force takes a kept worktree away.
-        Closed::NotOpen if session.row.worktree.is_some() => Vec::new(),
+        Closed::Done(ended) => ended,
+        // Closing again with force takes a kept worktree away, and tells the agents that were not told the first time.
+        Closed::NotOpen if session.row.worktree.is_some() => api.store.closed_conversations(id).await?,
         Closed::NotOpen => return Err(Refusal::conflict("the session is closed already")),
     };
     let outcome = api
         .node
-        .end_session(&session, &agents, force)
+        .end_session(&session, &ended, force)
         .await
         .map_err(|error| Refusal::internal(error.to_string()))?;
     let kept_because = match &outcome {

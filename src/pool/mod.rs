@@ -142,20 +142,23 @@ impl AgentPool {
         true
     }
 
-    /// Ends a conversation for good: waits for a turn that has the slot, then closes.
+    /// Ends the conversation that is warm, if one is, for good: waits for a turn that has the slot, then closes.
     pub async fn close(&self, key: &SessionKey) {
         let Some(mut guard) = self.check_out(key).await else { return };
         if let Some(handle) = guard.take_handle() {
-            let backend = guard.backend().clone();
-            for (what, outcome) in
-                [("close", backend.close_session(&handle).await), ("release", backend.release(&handle).await)]
-            {
-                if let Err(error) = outcome {
-                    tracing::warn!(slot = %key, %error, what, "the agent did not confirm");
-                }
-            }
+            end(&guard, &handle).await;
         }
         self.slots().remove(key);
+    }
+
+    /// The same for a conversation that is known from its row: it ends also when it was given back or is of an earlier
+    /// start. A backend that does not run is not started for it. What is warm goes before what is stored.
+    pub async fn close_stored(&self, stored: AgentSessionHandle) {
+        let key = stored.key.clone();
+        let Some(mut guard) = self.check_out(&key).await else { return };
+        let handle = guard.take_handle().unwrap_or(stored);
+        end(&guard, &handle).await;
+        self.slots().remove(&key);
     }
 
     /// Ends every backend at once; one that panics or hangs past `grace` and 10 s more does not hold up the others.
@@ -202,5 +205,17 @@ impl AgentPool {
     fn slots(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<Slot>>> {
         // No panic can leave the map half-changed.
         self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes and releases; an agent that does not confirm is logged, since nobody can do more.
+async fn end(guard: &SlotGuard, handle: &AgentSessionHandle) {
+    let backend = guard.backend();
+    for (what, outcome) in
+        [("close", backend.close_session(handle).await), ("release", backend.release(handle).await)]
+    {
+        if let Err(error) = outcome {
+            tracing::warn!(slot = %handle.key, %error, what, "the agent did not confirm");
+        }
     }
 }

@@ -61,6 +61,15 @@ pub struct PermissionRow {
     pub created_at: DateTime<Utc>,
 }
 
+/// What a question's row said when its deadline came.
+#[derive(Clone, Debug)]
+pub struct StandingRow {
+    /// Status; `pending` means that it has expired with this very call.
+    pub status: String,
+    /// The answer that stood.
+    pub answer: Option<Value>,
+}
+
 impl Store {
     /// Stores a question under the fence; `None` when the lease is lost.
     ///
@@ -94,7 +103,8 @@ impl Store {
         Ok(row.map(|row| row.get(0)))
     }
 
-    /// Answers that people gave to these turns and that were not delivered yet: (task, agent's request id, answer).
+    /// Answers that people gave to these turns: (task, agent's request id, answer). Each comes again for 30 s after the
+    /// first time, since a reply may be lost.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -109,7 +119,8 @@ impl Store {
         Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
     }
 
-    /// The deadline passed; false when a person was faster.
+    /// The deadline of a question passed: the default is stored, unless something stands already. `None` when there is no
+    /// such question. Repeating it after a lost reply is safe.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -119,10 +130,11 @@ impl Store {
         fence: i64,
         request: &str,
         answer: &Value,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<StandingRow>, StoreError> {
         let client = self.engine().await?;
         let expire = client.prepare_cached(sql!("permissions/expire")).await?;
-        Ok(client.execute(&expire, &[&task, &fence, &request, answer]).await? > 0)
+        let row = client.query_opt(&expire, &[&task, &fence, &request, answer]).await?;
+        Ok(row.map(|row| StandingRow { status: row.get("status"), answer: row.get("answer") }))
     }
 
     /// A person answers; false when it is no longer pending.

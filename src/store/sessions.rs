@@ -93,11 +93,24 @@ pub struct ConversationSummary {
     pub last_active_at: Option<DateTime<Utc>>,
 }
 
+/// A conversation that ended with its session; its agent may not know yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedConversation {
+    /// Agent.
+    pub agent: String,
+    /// Backend.
+    pub backend: String,
+    /// Agent's id.
+    pub agent_session_id: Option<String>,
+    /// Node whose agent has it.
+    pub node: Option<Uuid>,
+}
+
 /// What closing a session came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// It is closed now; these agents had conversations.
-    Done(Vec<String>),
+    /// It is closed now; these conversations ended with it.
+    Done(Vec<EndedConversation>),
     /// It was closed before, or does not exist.
     NotOpen,
     /// A turn runs in it.
@@ -217,12 +230,22 @@ impl Store {
             if tx.query_opt(sql!("sessions/close"), &[&id]).await?.is_none() {
                 return Ok(Closed::NotOpen);
             }
-            let agents = tx.query(sql!("sessions/close_conversations"), &[&id]).await?;
+            let ended = tx.query(sql!("sessions/close_conversations"), &[&id]).await?;
             tx.execute(sql!("sessions/cancel_queued"), &[&id]).await?;
             tx.commit().await?;
-            Ok(Closed::Done(agents.iter().map(|row| row.get(0)).collect()))
+            Ok(Closed::Done(ended.iter().map(ended_conversation).collect()))
         })
         .await
+    }
+
+    /// The conversations that ended when a session was closed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn closed_conversations(&self, session: Uuid) -> Result<Vec<EndedConversation>, StoreError> {
+        let client = self.engine().await?;
+        let rows = client.query(sql!("sessions/closed_conversations"), &[&session]).await?;
+        Ok(rows.iter().map(ended_conversation).collect())
     }
 
     /// The worktree was taken away; its row stays.
@@ -264,5 +287,14 @@ fn conversation(row: &Row) -> ConversationSummary {
         output_tokens: row.get("output_tokens"),
         cost_usd: row.get("cost_usd"),
         last_active_at: row.get("last_active_at"),
+    }
+}
+
+fn ended_conversation(row: &Row) -> EndedConversation {
+    EndedConversation {
+        agent: row.get("agent"),
+        backend: row.get("backend"),
+        agent_session_id: row.get("agent_session_id"),
+        node: row.get("node_id"),
     }
 }

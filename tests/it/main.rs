@@ -11,6 +11,7 @@ mod house;
 mod install;
 mod opencode_backend;
 mod opencode_turns;
+mod permissions;
 mod process;
 mod queue;
 mod queue_traps;

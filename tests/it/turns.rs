@@ -378,3 +378,55 @@ async fn a_repeat_after_the_close_gets_its_task_and_a_fully_escaped_prompt_is_ta
     assert_eq!(send("l", body("new")).await.0, StatusCode::CONFLICT);
     node.stop().await;
 }
+
+/// A configuration whose scripted agent keeps each conversation as a file in the folder that comes with it.
+async fn keeping(folder: &tempfile::TempDir) -> (agentpool::config::Config, std::path::PathBuf) {
+    let mut config = scripted_config(folder).await;
+    let state = folder.path().join("conversations");
+    let mut agent = scripted_agent("scripted");
+    agent.state = Some(state.clone());
+    config.agents.insert(AgentName::new("scripted").unwrap(), agent);
+    (config, state)
+}
+
+fn files(folder: &std::path::Path) -> usize {
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_session_ends_its_conversation_also_when_that_is_cold() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, state) = keeping(&folder).await;
+    let node = TestNode::start(config, vec![folder]).await;
+    let session = node.session().await;
+    node.turn(session.id, "scripted", "SAY: hi").await;
+    let (config, project, folders) = node.stop().await;
+    let node = TestNode::start_on(config, project, folders).await;
+    let pool: PoolView = node.get("/api/pool").await;
+    assert_eq!((pool.size, files(&state)), (0, 1), "the agent has the conversation, the pool does not");
+    let path = format!("/api/sessions/{}/close", session.id);
+    let closed: ClosedView = node.post(&path, &CloseSession::default(), StatusCode::OK).await;
+    assert!(closed.worktree_removed, "{closed:?}");
+    assert_eq!(files(&state), 0, "the agent was told");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_again_tells_an_agent_that_was_not_told_the_first_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, state) = keeping(&folder).await;
+    let node = TestNode::start(config, vec![folder]).await;
+    let session = node.session().await;
+    node.turn(session.id, "scripted", "TOOL:write notes.txt precious").await;
+    // As a node leaves it that dies between the rows and the agent.
+    let half = "UPDATE agentpool.sessions SET status = 'closed', closed_at = clock_timestamp();
+                UPDATE agentpool.agent_sessions SET status = 'closed'";
+    node.sql().await.batch_execute(half).await.unwrap();
+    let path = format!("/api/sessions/{}/close", session.id);
+    let gone: ClosedView = node.post(&path, &CloseSession { force: true }, StatusCode::OK).await;
+    assert!(gone.worktree_removed, "{gone:?}");
+    assert_eq!(files(&state), 0, "the agent was told");
+    let pool: PoolView = node.get("/api/pool").await;
+    assert_eq!(pool.size, 0);
+    node.stop().await;
+}

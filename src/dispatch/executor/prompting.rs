@@ -1,19 +1,24 @@
-//! The prompt itself: events out to the log, questions to policy or people, stops in, and the two watches (progress, length).
+//! The prompt itself: the agent runs, and beside it its events go to the log, its questions to policy or people, and two
+//! watches (progress, length) ask it to stop. Never decides what an end means: verdict.rs does.
+
+mod questions;
 
 use super::prepare::Ready;
 use super::{Seat, Turn, stopped};
-use crate::backend::{BackendError, Interrupted, Prompt, TurnIo};
+use crate::backend::{BackendError, Interrupted, Prompt, SessionOrigin, TurnIo};
 use crate::dispatch::event_writer::TurnLog;
 use crate::dispatch::interview::Interview;
 use crate::dispatch::task_source::LoggedEvent;
 use crate::dispatch::verdict::{self, Outcome};
 use crate::domain::agent::AgentProfile;
-use crate::domain::permission::{PermissionAnswer, PermissionRequest};
-use crate::domain::text;
+use crate::domain::permission::PermissionAnswer;
+use crate::domain::task::TaskSettings;
 use crate::domain::turn::{Stop, StopCause, StopForce, TurnEnd, TurnEvent, TurnRef};
+use crate::domain::usage::Usage;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Events between a backend and the log. Small: a slow store is felt by the agent within one screen of text.
 const EVENTS_MAX: usize = 256;
@@ -22,20 +27,39 @@ const STOP_BOUND: Duration = Duration::from_secs(30);
 /// Longest output that is kept on the task's row, in bytes.
 const OUTPUT_BYTES_MAX: usize = 4 << 20;
 
-/// What a turn has said.
+/// What a turn has said, whatever its end.
 pub(super) struct Said {
     pub(super) log: TurnLog,
     pub(super) output: String,
+    /// Tokens that the agent told of while it ran; all there is to know of a turn that did not complete.
+    pub(super) usage: Usage,
+    /// The model that the agent was asked for; `None` leaves it to the agent.
+    pub(super) model: Option<String>,
+}
+
+/// What the events of a turn add up to.
+#[derive(Default)]
+struct Heard {
+    output: String,
+    usage: Usage,
+    /// A word, or a tool call.
     anything: bool,
 }
 
 struct Prompting<'a> {
     turn: &'a Turn<'a>,
     profile: &'a AgentProfile,
-    said: Said,
+    log: TurnLog,
+    heard: Heard,
     interview: Interview,
     to_agent: mpsc::Sender<PermissionAnswer>,
+    /// The agent has ended the turn, or was given up.
+    over: CancellationToken,
     last_heard: Instant,
+    /// When the turn has lasted long enough, waits for people and hands not counted. `None`: it was told so already.
+    length_until: Option<Instant>,
+    /// Since when a person, and then a hand, is waited for.
+    waiting_since: Option<Instant>,
 }
 
 impl Turn<'_> {
@@ -47,36 +71,42 @@ impl Turn<'_> {
     ) -> (Outcome, Said) {
         let log = self.engine.writer.open(self.task.lease, self.task.last_seq).await;
         let origin = match ready.handle.origin {
-            crate::backend::SessionOrigin::Reused => "reused",
-            crate::backend::SessionOrigin::Resumed => "resumed",
-            crate::backend::SessionOrigin::New => "new",
-            crate::backend::SessionOrigin::NewInsteadOfResumed => "new_instead_of_resumed",
+            SessionOrigin::Reused => "reused",
+            SessionOrigin::Resumed => "resumed",
+            SessionOrigin::New => "new",
+            SessionOrigin::NewInsteadOfResumed => "new_instead_of_resumed",
         };
         let agent = self.task.agent.clone();
         log.write(LoggedEvent::TurnStarted { attempt: self.task.attempt, agent, origin }).await;
         for notice in ready.notices.drain(..) {
             log.write(LoggedEvent::Agent(TurnEvent::Notice(notice))).await;
         }
-        let mut said = Said { log, output: String::new(), anything: false };
+        let mut settings = self.task.settings.clone();
+        settings.model = settings.model.or_else(|| profile.default_model.clone());
         if let Interrupted::Completed { output, usage, .. } = &ready.handle.interrupted {
             let notice = "the interrupted try had completed; its answer was read from the agent's own store"
                 .to_owned();
-            said.log.write(LoggedEvent::Agent(TurnEvent::Notice(notice))).await;
-            said.log.write(LoggedEvent::Agent(TurnEvent::Text(output.clone()))).await;
-            said.output.clone_from(output);
+            log.write(LoggedEvent::Agent(TurnEvent::Notice(notice))).await;
+            log.write(LoggedEvent::Agent(TurnEvent::Text(output.clone()))).await;
+            let said = Said { log, output: output.clone(), usage: *usage, model: settings.model };
             return (Outcome::Completed { usage: *usage }, said);
         }
         // A handful of answers at most: an agent asks and waits.
         let (to_agent, answers) = mpsc::channel(16);
+        let now = Instant::now();
         let prompting = Prompting {
             turn: self,
             profile,
-            said,
+            log,
+            heard: Heard::default(),
             interview: Interview::new(profile.permission),
             to_agent,
-            last_heard: Instant::now(),
+            over: CancellationToken::new(),
+            last_heard: now,
+            length_until: now.checked_add(Duration::from_secs(profile.turn_secs)),
+            waiting_since: None,
         };
-        prompting.run(ready, seat, answers).await
+        prompting.run(ready, seat, settings, answers).await
     }
 }
 
@@ -85,24 +115,46 @@ impl Prompting<'_> {
         mut self,
         ready: &Ready,
         seat: &mut Seat,
+        settings: TaskSettings,
         answers: mpsc::Receiver<PermissionAnswer>,
     ) -> (Outcome, Said) {
-        let task = self.turn.task;
-        let (events, mut heard) = mpsc::channel(EVENTS_MAX);
-        let mut settings = task.settings.clone();
-        settings.model = settings.model.or_else(|| self.profile.default_model.clone());
-        let turn = TurnRef { task: task.lease.task, fence: task.lease.fence };
+        let lease = self.turn.task.lease;
+        let (events, heard) = mpsc::channel(EVENTS_MAX);
+        let model = settings.model.clone();
+        let turn = TurnRef { task: lease.task, fence: lease.fence };
         let prompt = Prompt { turn, text: ready.text.clone(), settings };
-        let backend = ready.slot.backend().clone();
         let io = TurnIo { events, stop: seat.stop.clone(), answers };
-        let mut end = backend.prompt(&ready.handle, &prompt, io);
-        let length = tokio::time::sleep(Duration::from_secs(self.profile.turn_secs));
-        let given_up = give_up(seat.stop.clone());
-        tokio::pin!(length, given_up);
-        let end = loop {
-            let (progress, deadline) = (self.progress_deadline(), self.interview.next_deadline());
+        let (backend, over, stop) = (ready.slot.backend().clone(), self.over.clone(), seat.stop.clone());
+        let prompted = async {
+            let end = tokio::select! {
+                end = backend.prompt(&ready.handle, &prompt, io) => end,
+                // Dropping the prompt detaches: the backend stops the turn by itself.
+                () = give_up(stop) => Err(BackendError::Lost("it did not stop when asked".to_owned())),
+            };
+            over.cancel();
+            end
+        };
+        // Side by side: an agent must hear that it is to stop even while the store keeps one of its events waiting.
+        let (end, ()) = tokio::join!(prompted, self.listen(heard, ready, seat));
+        let outcome = self.judge(end, *seat.stop.borrow());
+        let Self { log, heard: Heard { output, usage, .. }, .. } = self;
+        let said = Said { log, output, usage, model };
+        tracing::debug!(task = %lease.task, model = ?said.model, usage = ?said.usage, "the agent's part is over");
+        (outcome, said)
+    }
+
+    fn judge(&self, end: Result<TurnEnd, BackendError>, stop: Option<Stop>) -> Outcome {
+        verdict::outcome(end, stop, self.heard.anything)
+    }
+
+    /// Until the agent's part is over and all that it said is in line for the log.
+    async fn listen(&mut self, mut heard: mpsc::Receiver<TurnEvent>, ready: &Ready, seat: &mut Seat) {
+        loop {
+            let (progress, length) = (self.progress_deadline(), self.length_deadline());
+            // Who is being stopped needs no default any more.
+            let deadline = self.interview.next_deadline().filter(|_| seat.stop.borrow().is_none());
             tokio::select! {
-                end = &mut end => break end,
+                () = self.over.cancelled() => break,
                 Some(event) = heard.recv() => self.hear(event, ready, seat).await,
                 Some(answer) = seat.answers.recv() => self.answer(answer, ready, seat).await,
                 () = sleep_until(deadline) => self.expire(ready, seat).await,
@@ -110,115 +162,68 @@ impl Prompting<'_> {
                     self.last_heard = Instant::now();
                     self.stop(StopCause::Stalled);
                 }
-                () = &mut length, if !length.is_elapsed() => self.stop(StopCause::Timeout),
-                // Dropping the prompt detaches: the backend stops the turn by itself.
-                () = &mut given_up => break Err(BackendError::Lost("it did not stop when asked".to_owned())),
+                () = sleep_until(length) => self.too_long(),
             }
-        };
-        while let Ok(event) = heard.try_recv() {
-            self.hear(event, ready, seat).await;
         }
-        let stop = *seat.stop.borrow();
-        (self.judge(end, stop), self.said)
-    }
-
-    fn judge(&self, end: Result<TurnEnd, BackendError>, stop: Option<Stop>) -> Outcome {
-        verdict::outcome(end, stop, self.said.anything)
+        while let Ok(event) = heard.try_recv() {
+            self.keep(event).await;
+        }
     }
 
     async fn hear(&mut self, event: TurnEvent, ready: &Ready, seat: &mut Seat) {
-        self.last_heard = Instant::now();
-        match &event {
-            TurnEvent::Text(text) => {
-                self.said.anything = true;
-                if self.said.output.len() < OUTPUT_BYTES_MAX {
-                    self.said.output.push_str(text);
-                }
-            }
-            TurnEvent::ToolCall(_) | TurnEvent::ToolUpdate(_) => self.said.anything = true,
-            TurnEvent::Permission(request) => self.ask(request.clone(), ready, seat).await,
-            _ => {}
+        if let TurnEvent::Permission(request) = &event {
+            self.ask(request.clone(), ready, seat).await;
         }
-        self.said.log.write(LoggedEvent::Agent(event)).await;
-    }
-
-    async fn ask(&mut self, request: PermissionRequest, ready: &Ready, seat: &mut Seat) {
-        let id = request.agent_request_id.clone();
-        let ask = self.interview.ask(request, Instant::now());
-        let engine = self.turn.engine;
-        while let Err(error) =
-            engine.source.ask_permission(&self.turn.task.lease, &self.turn.task.agent, &ask).await
-        {
-            tracing::warn!(task = %self.turn.task.lease.task, %error, "the question could not be stored");
-            if seat.stop.borrow().is_some()
-                || matches!(error, crate::dispatch::task_source::SourceError::LostLease)
-            {
-                return;
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        match ask.answered {
-            Some(decision) => self.tell(PermissionAnswer { agent_request_id: id, decision }).await,
-            None => {
-                // A turn that waits for a person holds its lane, not one of the node's hands.
-                ready.slot.awaiting_permission(true);
-                seat.hand = None;
-                engine.hand_freed.notify_one();
-            }
-        }
-    }
-
-    async fn answer(&mut self, answer: PermissionAnswer, ready: &Ready, seat: &mut Seat) {
-        if self.interview.answered(&answer.agent_request_id) {
-            self.back_to_work(ready, seat).await;
-            self.tell(answer).await;
-        }
-    }
-
-    async fn expire(&mut self, ready: &Ready, seat: &mut Seat) {
-        for (id, decision) in self.interview.expired(Instant::now()) {
-            let lease = &self.turn.task.lease;
-            match self.turn.engine.source.expire_permission(lease, &id, &decision).await {
-                Ok(true) => {}
-                // A person was faster; the answer is on its way, and is let in.
-                Ok(false) => {
-                    self.interview.reopen(id, Instant::now() + Duration::from_secs(10), decision);
-                    continue;
-                }
-                Err(error) => tracing::warn!(task = %lease.task, %error, "the expiry could not be stored"),
-            }
-            let notice = format!("nobody answered {id} in time; the default holds");
-            self.said.log.write(LoggedEvent::Agent(TurnEvent::Notice(text::clean(notice)))).await;
-            self.back_to_work(ready, seat).await;
-            self.tell(PermissionAnswer { agent_request_id: id, decision }).await;
-        }
-    }
-
-    async fn back_to_work(&mut self, ready: &Ready, seat: &mut Seat) {
-        if self.interview.waits() {
-            return;
-        }
-        ready.slot.awaiting_permission(false);
-        if seat.hand.is_none() {
-            tokio::select! {
-                hand = self.turn.engine.hands.clone().acquire_owned() => seat.hand = hand.ok(),
-                _ = stopped(seat.stop.clone()) => {}
-            }
-        }
+        self.keep(event).await;
+        // Not before: what the store kept waiting, the agent has not been silent.
         self.last_heard = Instant::now();
     }
 
-    async fn tell(&self, answer: PermissionAnswer) {
-        // The backend may have ended the turn meanwhile.
-        let _ = self.to_agent.send(answer).await;
+    async fn keep(&mut self, event: TurnEvent) {
+        self.heard.take(&event);
+        self.log.write(LoggedEvent::Agent(event)).await;
     }
 
     fn progress_deadline(&self) -> Option<Instant> {
-        (!self.interview.waits()).then(|| self.last_heard + Duration::from_secs(self.profile.stall_secs))
+        if self.interview.waits() {
+            return None;
+        }
+        self.last_heard.checked_add(Duration::from_secs(self.profile.stall_secs))
+    }
+
+    fn length_deadline(&self) -> Option<Instant> {
+        self.length_until.filter(|_| self.waiting_since.is_none())
+    }
+
+    fn too_long(&mut self) {
+        self.length_until = None;
+        self.stop(StopCause::Timeout);
     }
 
     fn stop(&self, cause: StopCause) {
         self.turn.engine.leases.stop(self.turn.task.lease, Stop { cause, force: StopForce::Ask });
+    }
+}
+
+impl Heard {
+    fn take(&mut self, event: &TurnEvent) {
+        match event {
+            TurnEvent::Text(text) => {
+                self.anything = true;
+                if self.output.len() < OUTPUT_BYTES_MAX {
+                    self.output.push_str(text);
+                }
+            }
+            TurnEvent::ToolCall(_) | TurnEvent::ToolUpdate(_) => self.anything = true,
+            TurnEvent::Usage(usage) => self.usage += *usage,
+            TurnEvent::Reasoning(_)
+            | TurnEvent::Plan(_)
+            | TurnEvent::Commands(_)
+            | TurnEvent::ModeChanged(_)
+            | TurnEvent::Permission(_)
+            | TurnEvent::Retry { .. }
+            | TurnEvent::Notice(_) => {}
+        }
     }
 }
 
@@ -234,4 +239,22 @@ async fn give_up(mut stop: tokio::sync::watch::Receiver<Option<Stop>>) {
     stopped(stop.clone()).await;
     let killed = stop.wait_for(|stop| stop.is_some_and(|stop| stop.force == StopForce::Kill));
     let _ = tokio::time::timeout(STOP_BOUND, killed).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_told_step_by_step_add_up_also_when_no_end_tells_their_sum() {
+        let step = |input_tokens, output_tokens| {
+            TurnEvent::Usage(Usage { input_tokens, output_tokens, cost_usd: 0.25, ..Usage::default() })
+        };
+        let mut heard = Heard::default();
+        for event in [step(100, 7), TurnEvent::Text("so far".into()), step(20, 1)] {
+            heard.take(&event);
+        }
+        let sum = Usage { input_tokens: 120, output_tokens: 8, cost_usd: 0.5, ..Usage::default() };
+        assert_eq!((heard.usage, heard.output.as_str(), heard.anything), (sum, "so far", true));
+    }
 }

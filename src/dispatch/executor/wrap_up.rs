@@ -9,7 +9,6 @@ use crate::dispatch::task_source::{LoggedEvent, SourceError, TurnResult};
 use crate::dispatch::verdict::{self, Outcome};
 use crate::domain::change::FileChange;
 use crate::domain::failure::FailureReason;
-use crate::domain::task::TaskStatus;
 use crate::domain::text;
 use crate::domain::turn::TurnEvent;
 use crate::worktree::Checkpoint;
@@ -25,7 +24,7 @@ impl Turn<'_> {
         let Some(finish) = verdict::finish(&outcome, self.task, 0.0) else {
             return outcome;
         };
-        let Said { log, output, .. } = said;
+        let Said { log, output, usage: told, model, .. } = said;
         let (checkpoint, changes) = if finish.status.is_final() {
             match self.changes(&ready).await {
                 Ok((after, changes)) => {
@@ -46,7 +45,20 @@ impl Turn<'_> {
         };
         let reason = finish.failure.as_ref().map(|(reason, _)| *reason);
         log.write(LoggedEvent::TurnEnded { outcome: finish.status, reason }).await;
-        let result = self.result(&outcome, output, checkpoint, changes, finish.status);
+        let usage = match &outcome {
+            Outcome::Completed { usage } if !usage.is_zero() => *usage,
+            // Also a turn that failed or was stopped has cost what it said until then.
+            _ => told,
+        };
+        let usage = (!usage.is_zero()).then(|| (model.unwrap_or_default(), usage));
+        let result = TurnResult {
+            lease: self.task.lease,
+            agent: self.task.agent.clone(),
+            output: (finish.status.is_final() && !output.is_empty()).then(|| text::clean(output)),
+            checkpoint,
+            changes,
+            usage,
+        };
         let (stored, closed, ()) =
             tokio::join!(self.store(&result), log.close(), self.prune_now_and_then(&ready));
         match (stored, closed) {
@@ -92,29 +104,6 @@ impl Turn<'_> {
             worktrees.changes(&ready.worktree, &ready.checkpoint, &after.commit).await?
         };
         Ok((after, changes))
-    }
-
-    fn result(
-        &self,
-        outcome: &Outcome,
-        output: String,
-        checkpoint: Option<String>,
-        changes: Vec<FileChange>,
-        status: TaskStatus,
-    ) -> TurnResult {
-        let model = self.task.settings.model.clone().unwrap_or_default();
-        let usage = match outcome {
-            Outcome::Completed { usage } if !usage.is_zero() => Some((model, *usage)),
-            _ => None,
-        };
-        TurnResult {
-            lease: self.task.lease,
-            agent: self.task.agent.clone(),
-            output: (status.is_final() && !output.is_empty()).then(|| text::clean(output)),
-            checkpoint,
-            changes,
-            usage,
-        }
     }
 
     /// Stores the result; an outage is waited out, since the turn's work is done and must not be lost.

@@ -1,12 +1,14 @@
 //! Conversions between the engine's words and rows: pure, total.
 
-use super::super::task_source::{EventBatch, Finish, FinishOutcome};
+use super::super::task_source::{EventBatch, Finish, FinishOutcome, SourceError, Standing};
 use crate::domain::agent::AgentName;
 use crate::domain::change::{DIFF_BYTES_MAX, FileChange};
 use crate::domain::ids::{Fence, SessionId, TaskId, WorkspaceId};
+use crate::domain::permission::PermissionStatus;
 use crate::domain::task::{ClaimedTask, Lease, TaskSettings};
 use crate::domain::text;
 use crate::store::events::{NewBatch, NewEvent};
+use crate::store::permissions::StandingRow;
 use crate::store::queue::{ClaimedRow, FinishRow, Finished};
 use crate::store::turns::ChangeRow;
 use crate::wire;
@@ -80,6 +82,20 @@ pub(super) fn new_batch(batch: &EventBatch) -> NewBatch {
         task: batch.lease.task.0,
         fence: batch.lease.fence.0,
         events: events.collect(),
+    }
+}
+
+/// What stands for a question whose deadline passed. Without a row (somebody deleted it) nobody can have answered.
+pub(super) fn standing_of(row: Option<StandingRow>) -> Result<Standing, SourceError> {
+    let Some(StandingRow { status, answer }) = row else { return Ok(Standing::Expired) };
+    match answer {
+        Some(answer) if status == PermissionStatus::Answered.as_str() => {
+            Ok(Standing::Answered(wire::permission::from_json(answer)))
+        }
+        // Finish and rescue close what is open: the lane has gone on.
+        _ if status == PermissionStatus::Cancelled.as_str() => Err(SourceError::LostLease),
+        // Expired by this call, or by one before it whose reply was lost.
+        _ => Ok(Standing::Expired),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{running, stream};
 use crate::support::queue::{Queue, agent};
 use agentpool::dispatch::task_source::{
-    AppendOutcome, EventBatch, LoggedEvent, PermissionAsk, TaskSource, TurnBegin, TurnResult,
+    AppendOutcome, EventBatch, LoggedEvent, PermissionAsk, Standing, TaskSource, TurnBegin, TurnResult,
 };
 use agentpool::domain::agent::BackendKind;
 use agentpool::domain::change::{ChangeOperation, DIFF_BYTES_MAX, FileChange};
@@ -93,7 +93,10 @@ async fn no_report_of_a_turn_can_be_refused_for_its_letters() {
     let ask = PermissionAsk { request, answered: None, deadline: Some(Duration::from_secs(1)) };
     node.source.ask_permission(&task.lease, &agent("a"), &ask).await.unwrap();
     let no = PermissionDecision::Deny { message: Some(BAD.into()) };
-    assert!(node.source.expire_permission(&task.lease, BAD, &no).await.unwrap(), "the id finds its question");
+    let standing = node.source.expire_permission(&task.lease, BAD, &no).await.unwrap();
+    assert_eq!(standing, Standing::Expired);
+    let expired = "SELECT count(*) = 1 FROM agentpool.permission_requests WHERE status = 'expired'";
+    assert!(queue.one::<bool>(expired).await, "the id finds its question");
     // Cleaning makes this diff too large for its column; a change without its diff is better than no result.
     let change = FileChange {
         path: BAD.into(),
