@@ -4,7 +4,7 @@ use crate::support::queue::{DEADLINE, Queue, plain};
 use agentpool::dispatch::pg_source::PgSource;
 use agentpool::dispatch::rescuer::LeaseWatch;
 use agentpool::dispatch::task_source::{TaskSource, Wake};
-use agentpool::store::listener::{Hint, listener};
+use agentpool::store::listener::{Hint, ListenerState, listener};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -45,6 +45,10 @@ async fn ten_thousand_hints_for_one_task_are_one_claim() {
     let (listener, listen) = listener(node.store.clone(), node.lock_key, stop.clone());
     let mut hints = listener.hints.subscribe();
     let listen = tokio::spawn(listen);
+    // What is told before LISTEN is lost, as it may be.
+    let mut state = listener.state.clone();
+    let listening = state.wait_for(|state| *state == ListenerState::Listening);
+    tokio::time::timeout(DEADLINE, listening).await.unwrap().unwrap();
     queue.put(&plain(session, "x")).await;
     queue
         .sql
