@@ -57,6 +57,12 @@ const LISTEN_DEADLINE: Duration = Duration::from_secs(15);
 
 /// A node that runs.
 pub struct Node {
+    running: Running,
+    database: Database,
+}
+
+/// All of a node but its database, which outlives it.
+struct Running {
     addr: SocketAddr,
     token: String,
     store: Store,
@@ -64,7 +70,6 @@ pub struct Node {
     pool: AgentPool,
     shims: Shims,
     shutdown: Shutdown,
-    database: Database,
     dispatcher: JoinSet<()>,
     /// Ends with `stop`, after the dispatcher.
     keepers: JoinSet<()>,
@@ -84,7 +89,7 @@ pub async fn serve(config: Config, program: PathBuf) -> Result<(), AppError> {
         // Dropping a start half-way closes the lifelines of what it had started.
         () = shutdown.asked() => return Ok(()),
     };
-    tracing::info!(url = %node.url(), data = %node.folder.path().display(), "agentpool is ready");
+    tracing::info!(url = %node.url(), data = %node.running.folder.path().display(), "agentpool is ready");
     if node.database.is_embedded() {
         tracing::info!("psql reaches its tables by: psql '{}'", node.database_url());
     }
@@ -109,7 +114,7 @@ impl Node {
         shims.sweep().await;
         let database = Database::open(&config, &folder, &shims).await?;
         match Self::start_on(&config, node, folder, shims.clone(), &database, shutdown).await {
-            Ok(parts) => Ok(parts.with(database)),
+            Ok(running) => Ok(Self { running, database }),
             Err(error) => {
                 database.stop().await;
                 Err(error)
@@ -124,7 +129,7 @@ impl Node {
         shims: Shims,
         database: &Database,
         shutdown: Shutdown,
-    ) -> Result<Parts, AppError> {
+    ) -> Result<Running, AppError> {
         let store = Store::new(database.direct(), database.reads());
         migrate(&store).await?;
         if database.is_embedded() {
@@ -201,22 +206,22 @@ impl Node {
         let pace = Pace { poll: config.poll(), drain_timeout: config.drain_timeout() };
         let mut dispatcher = JoinSet::new();
         dispatcher.spawn(dispatcher::run(engine, pace, shutdown.clone()));
-        Ok(Parts { addr, token, store, folder, pool, shims, shutdown, dispatcher, keepers, stop, closing })
+        Ok(Running { addr, token, store, folder, pool, shims, shutdown, dispatcher, keepers, stop, closing })
     }
 
     /// Where the API answers.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("http://{}", self.running.addr)
     }
 
     /// The API's token.
     pub fn token(&self) -> &str {
-        &self.token
+        &self.running.token
     }
 
     /// The rows.
     pub fn store(&self) -> &Store {
-        &self.store
+        &self.running.store
     }
 
     /// How to connect to the database directly.
@@ -231,84 +236,49 @@ impl Node {
 
     /// Asks for a drain; asked twice, for an end at once.
     pub fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
+        &self.running.shutdown
     }
 
     /// Runs until a drain was asked and done.
     ///
     /// # Errors
     /// When the embedded Postgres did not come back, or a part of the node failed; the rest was ended in order.
-    pub async fn join(mut self) -> Result<(), AppError> {
+    pub async fn join(self) -> Result<(), AppError> {
+        let Self { mut running, database } = self;
         let lost = loop {
             tokio::select! {
-                ended = self.dispatcher.join_next() => break ended.and_then(Result::err).map(AppError::Defect),
-                ended = self.keepers.join_next(), if !self.keepers.is_empty() => match ended {
+                ended = running.dispatcher.join_next() => break ended.and_then(Result::err).map(AppError::Defect),
+                ended = running.keepers.join_next(), if !running.keepers.is_empty() => match ended {
                     Some(Err(error)) => break Some(AppError::Defect(error)),
                     // The writer ends with its last sender, a moment before the dispatcher's own end is seen.
-                    Some(Ok(())) if !self.shutdown.is_asked() => break Some(AppError::PartEnded),
+                    Some(Ok(())) if !running.shutdown.is_asked() => break Some(AppError::PartEnded),
                     Some(Ok(())) | None => {}
                 },
-                lost = self.database.lost() => break Some(AppError::PostgresLost(lost)),
+                lost = database.lost() => break Some(AppError::PostgresLost(lost)),
             }
         };
         if let Some(error) = &lost {
             tracing::error!(%error, "stopping at once");
-            self.shutdown.ask();
-            self.shutdown.ask();
-            while self.dispatcher.join_next().await.is_some() {}
+            running.shutdown.ask();
+            running.shutdown.ask();
+            while running.dispatcher.join_next().await.is_some() {}
         }
-        self.pool.dispose(AGENT_GRACE).await;
-        drop(self.pool);
-        self.closing.cancel();
-        self.stop.cancel();
-        while let Some(ended) = self.keepers.join_next().await {
+        running.pool.dispose(AGENT_GRACE).await;
+        drop(running.pool);
+        running.closing.cancel();
+        running.stop.cancel();
+        while let Some(ended) = running.keepers.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a part of the node failed");
             }
         }
-        self.store.close();
-        self.database.stop().await;
-        if self.shims.live() > 0 {
-            tracing::warn!(shims = self.shims.live(), "shims are still ending their trees");
+        running.store.close();
+        database.stop().await;
+        if running.shims.live() > 0 {
+            tracing::warn!(shims = running.shims.live(), "shims are still ending their trees");
         }
         tracing::info!("agentpool has ended");
         lost.map_or(Ok(()), Err)
-    }
-}
-
-/// A node without its database, which is owned until the start has succeeded.
-struct Parts {
-    addr: SocketAddr,
-    token: String,
-    store: Store,
-    folder: DataFolder,
-    pool: AgentPool,
-    shims: Shims,
-    shutdown: Shutdown,
-    dispatcher: JoinSet<()>,
-    keepers: JoinSet<()>,
-    stop: CancellationToken,
-    closing: CancellationToken,
-}
-
-impl Parts {
-    fn with(self, database: Database) -> Node {
-        let Self { addr, token, store, folder, pool, shims, shutdown, dispatcher, keepers, stop, closing } =
-            self;
-        Node {
-            addr,
-            token,
-            store,
-            folder,
-            pool,
-            shims,
-            shutdown,
-            database,
-            dispatcher,
-            keepers,
-            stop,
-            closing,
-        }
     }
 }
 

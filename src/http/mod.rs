@@ -21,6 +21,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
 
 /// Largest request body: a prompt of 1 MiB is 6 MiB of JSON when each byte is escaped as `\uXXXX`.
 const BODY_BYTES_MAX: usize = 8 << 20;
@@ -70,5 +71,6 @@ pub fn router(api: Api) -> Router {
         .fallback(problem::no_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn(auth::require_known_host))
+        .layer(CatchPanicLayer::custom(problem::panicked))
         .with_state(api)
 }

@@ -93,6 +93,12 @@ pub(super) async fn no_route() -> Refusal {
     Refusal::not_found("no such route")
 }
 
+/// A defect in a handler: its own panic message is in the log, not in the answer.
+pub(super) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    tracing::error!("a request panicked");
+    Refusal::internal("the request failed; the service's log has the details").into_response()
+}
+
 /// `axum::Json` whose refusals are problems.
 #[derive(FromRequest)]
 #[from_request(via(axum::Json), rejection(Refusal))]
