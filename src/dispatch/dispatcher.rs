@@ -3,6 +3,7 @@
 //! match: what talks to it is one round in flight.
 
 mod ends;
+mod pacing;
 mod round;
 
 use super::executor::{self, Ended, Engine, Seat};
@@ -16,6 +17,7 @@ use crate::shutdown::Shutdown;
 use ends::{give_back, panicked};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use pacing::{Pacing, ROUND_EVERY};
 use round::{Errands, RoundEnd, round};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,8 +26,6 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-/// Shortest time between two rounds under load; an idle node acts at once.
-const ROUND_EVERY: Duration = Duration::from_millis(25);
 /// Longest wait between two tries while the database is away.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// After the drain deadline: what turns get to stop when asked, and then, killed, to be written.
@@ -84,7 +84,7 @@ struct Dispatcher {
     finishes: Vec<Ended>,
     errands: Errands,
     round: Option<BoxFuture<'static, RoundEnd>>,
-    last_round: Instant,
+    pacing: Pacing,
     next_round: Instant,
     /// The net: at this moment everything is looked at, whatever was hinted.
     next_poll: Instant,
@@ -110,7 +110,7 @@ pub async fn run(engine: Arc<Engine>, pace: Pace, shutdown: Shutdown) {
         finishes: Vec::new(),
         errands: Errands::ALL,
         round: None,
-        last_round: now,
+        pacing: Pacing::new(now),
         next_round: now,
         next_poll: now + pace.poll,
         parked: HashMap::new(),
@@ -218,7 +218,7 @@ impl Dispatcher {
         self.errands.admit |= errands.admit;
         self.errands.cancels |= errands.cancels;
         self.errands.answers |= errands.answers;
-        self.next_round = self.next_round.min(self.last_round + ROUND_EVERY);
+        self.next_round = self.next_round.min(self.pacing.earliest());
     }
 
     fn start_round_if_due(&mut self) {
@@ -237,7 +237,7 @@ impl Dispatcher {
         let leases = self.turns.values().map(|turn| turn.lease).collect();
         let some = if self.one_by_one { 1 } else { self.finishes.len() };
         let finishes: Vec<Ended> = self.finishes.drain(..some.min(self.finishes.len())).collect();
-        self.last_round = Instant::now();
+        self.pacing.taken(Instant::now());
         self.next_round = self.next_poll;
         self.round = Some(round(self.engine.source.clone(), finishes, errands, want, leases).boxed());
     }
@@ -283,7 +283,7 @@ impl Dispatcher {
         }
         self.one_by_one &= !self.finishes.is_empty();
         if !self.finishes.is_empty() {
-            self.next_round = self.next_round.min(self.last_round + ROUND_EVERY);
+            self.next_round = self.next_round.min(self.pacing.earliest());
         }
         let fruitful = !answer.tick.claimed.is_empty();
         for task in answer.tick.claimed {

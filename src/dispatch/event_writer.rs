@@ -133,9 +133,12 @@ impl Writer {
         while let Some(first) = entries.recv().await {
             let mut waiters = Vec::new();
             let mut bytes = self.take(first, &mut waiters);
-            // Under load the line fills while we wait for the next tick; a flush is waited for, so it goes at once.
-            if waiters.is_empty() {
-                tokio::time::sleep_until(last_commit + TICK).await;
+            // Under load the line fills while we wait for the next tick; a flush is waited for, so it ends the wait.
+            while waiters.is_empty() && bytes < BATCH_BYTES_MAX {
+                match tokio::time::timeout_at(last_commit + TICK, entries.recv()).await {
+                    Ok(Some(entry)) => bytes += self.take(entry, &mut waiters),
+                    Ok(None) | Err(_) => break,
+                }
             }
             while bytes < BATCH_BYTES_MAX {
                 match entries.try_recv() {
