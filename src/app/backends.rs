@@ -42,9 +42,10 @@ fn opencode(
     home: &Path,
     shims: &Shims,
 ) -> Result<Arc<dyn AgentBackend>, String> {
-    let program = agent.program(data).ok_or(
-        "opencode was not found: run `agentpool agents install opencode`, or name the program with `command`",
-    )?;
+    let program = agent.program(data).ok_or_else(|| match &agent.command {
+        Some(command) => format!("`command` names {}, which is no opencode that can be run: correct it", command.display()),
+        None => "opencode was not found: run `agentpool agents install opencode`, or name the program with `command`".to_owned(),
+    })?;
     std::fs::create_dir_all(home).map_err(|error| format!("cannot make {}: {error}", home.display()))?;
     let config = OpencodeConfig {
         program,

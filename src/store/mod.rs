@@ -51,7 +51,7 @@ struct Inner {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No connection, or it broke; try again later.
-    #[error("the database cannot be reached: {0}")]
+    #[error("the database cannot be reached ({}): check that it runs and takes connections", causes(.0.as_ref()))]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A constraint refused the row: the caller's input is wrong.
     #[error("{message}")]
@@ -73,6 +73,13 @@ pub enum StoreError {
     /// Anything else: a defect of ours or a schema that is not ours.
     #[error("the database refused a statement: {0}")]
     Statement(#[source] tokio_postgres::Error),
+}
+
+/// An error with what lies behind it: the driver's own words are "error connecting to server".
+fn causes(error: &(dyn std::error::Error + Send + Sync)) -> String {
+    let first: &dyn std::error::Error = error;
+    let chain = std::iter::successors(Some(first), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl StoreError {
