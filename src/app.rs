@@ -15,7 +15,7 @@ pub use postgres::DatabaseError;
 
 use crate::backend::AgentBackend;
 use crate::config::Config;
-use crate::dispatch::dispatcher::{self, Pace};
+use crate::dispatch::dispatcher::{self, DispatchEnd, Pace};
 use crate::dispatch::event_writer::EventWriter;
 use crate::dispatch::executor::Engine;
 use crate::dispatch::leases::Leases;
@@ -27,6 +27,7 @@ use crate::http::{Api, Feed, Token};
 use crate::pool::AgentPool;
 use crate::pool::eviction::Limits;
 use crate::process::Shims;
+use crate::pulse::{Pulse, Watchdog};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::listener::{Listener, ListenerState, listener};
@@ -46,12 +47,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// What agents get between TERM and KILL.
-const AGENT_GRACE: Duration = Duration::from_secs(3);
+/// What agents get between TERM and KILL when a node ends; and when it ends at once.
+const AGENT_GRACE: Duration = Duration::from_secs(2);
+const HURRIED_GRACE: Duration = Duration::from_millis(300);
 /// A connection of an earlier start on a machine that died holds the node's lock until its keepalives give up (19 s).
 const LOCK_DEADLINE: Duration = Duration::from_secs(25);
 /// What the event writer gets for its last rows when the program ends.
-const LAST_WRITES: Duration = Duration::from_secs(5);
+const LAST_WRITES: Duration = Duration::from_secs(1);
 /// How long the listener may take to hear itself before the start fails.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -70,11 +72,12 @@ struct Running {
     pool: AgentPool,
     shims: Shims,
     shutdown: Shutdown,
-    dispatcher: JoinSet<()>,
+    dispatcher: JoinSet<DispatchEnd>,
     /// Ends with `stop`, after the dispatcher.
     keepers: JoinSet<()>,
     stop: CancellationToken,
     closing: CancellationToken,
+    _watchdog: Watchdog,
 }
 
 /// Starts a node, handles signals, and returns when it has drained. `program` is how shims are started.
@@ -171,6 +174,8 @@ impl Node {
         keepers.spawn(until(stop.clone(), sweep(pool.clone())));
         keepers.spawn(until(stop.clone(), upkeep(store.clone(), node)));
 
+        let (pulse, panics) = (Pulse::default(), Arc::default());
+        let watchdog = Watchdog::over(pulse.clone()).map_err(AppError::Watchdog)?;
         let engine = Arc::new(Engine {
             source,
             pool: pool.clone(),
@@ -181,18 +186,22 @@ impl Node {
             hands: Arc::new(Semaphore::new(usize::from(config.hands.max(1)))),
             hand_freed: Notify::new(),
             committed,
+            pulse: pulse.clone(),
+            panics: Arc::clone(&panics),
         });
         let token = folder.token()?;
         let api = Api {
             store: store.clone(),
-            node: Arc::new(NodeHandle::new(
-                node,
-                pool.clone(),
+            node: Arc::new(NodeHandle {
+                id: node,
+                pool: pool.clone(),
                 worktrees,
-                store.clone(),
+                store: store.clone(),
                 listener,
-                shutdown.clone(),
-            )),
+                shutdown: shutdown.clone(),
+                pulse,
+                panics,
+            }),
             feed,
             token: Token::of(&token),
             epoch: epoch.into(),
@@ -201,12 +210,25 @@ impl Node {
         let listening = tokio::net::TcpListener::bind(config.listen).await;
         let socket = listening.map_err(|source| AppError::Listen { addr: config.listen, source })?;
         let addr = socket.local_addr().map_err(|source| AppError::Listen { addr: config.listen, source })?;
-        keepers.spawn(serve_http(socket, api, closing.clone()));
+        keepers.spawn(serve_http(socket, api, closing.clone(), shutdown.clone()));
 
         let pace = Pace { poll: config.poll(), drain_timeout: config.drain_timeout() };
         let mut dispatcher = JoinSet::new();
         dispatcher.spawn(dispatcher::run(engine, pace, shutdown.clone()));
-        Ok(Running { addr, token, store, folder, pool, shims, shutdown, dispatcher, keepers, stop, closing })
+        Ok(Running {
+            addr,
+            token,
+            store,
+            folder,
+            pool,
+            shims,
+            shutdown,
+            dispatcher,
+            keepers,
+            stop,
+            closing,
+            _watchdog: watchdog,
+        })
     }
 
     /// Where the API answers.
@@ -242,12 +264,13 @@ impl Node {
     /// Runs until a drain was asked and done.
     ///
     /// # Errors
-    /// When the embedded Postgres did not come back, or a part of the node failed; the rest was ended in order.
+    /// When the embedded Postgres did not come back, a part of the node failed, or turns could not be written; the rest
+    /// was ended in order.
     pub async fn join(self) -> Result<(), AppError> {
         let Self { mut running, database } = self;
-        let lost = loop {
+        let mut lost = loop {
             tokio::select! {
-                ended = running.dispatcher.join_next() => break ended.and_then(Result::err).map(AppError::Defect),
+                ended = running.dispatcher.join_next() => break dispatch_failure(ended),
                 ended = running.keepers.join_next(), if !running.keepers.is_empty() => match ended {
                     Some(Err(error)) => break Some(AppError::Defect(error)),
                     // The writer ends with its last sender, a moment before the dispatcher's own end is seen.
@@ -261,9 +284,12 @@ impl Node {
             tracing::error!(%error, "stopping at once");
             running.shutdown.ask();
             running.shutdown.ask();
-            while running.dispatcher.join_next().await.is_some() {}
+            while let Some(ended) = running.dispatcher.join_next().await {
+                lost = lost.or(dispatch_failure(Some(ended)));
+            }
         }
-        running.pool.dispose(AGENT_GRACE).await;
+        let grace = if running.shutdown.is_killed() { HURRIED_GRACE } else { AGENT_GRACE };
+        running.pool.dispose(grace).await;
         drop(running.pool);
         running.closing.cancel();
         running.stop.cancel();
@@ -279,6 +305,16 @@ impl Node {
         }
         tracing::info!("agentpool has ended");
         lost.map_or(Ok(()), Err)
+    }
+}
+
+/// What the dispatcher's end means for the program's.
+fn dispatch_failure(ended: Option<Result<DispatchEnd, tokio::task::JoinError>>) -> Option<AppError> {
+    match ended? {
+        Ok(DispatchEnd::Drained) => None,
+        Ok(DispatchEnd::Unwritten(turns)) => Some(AppError::Unwritten(turns)),
+        Ok(DispatchEnd::Broken) => Some(AppError::Panics),
+        Err(error) => Some(AppError::Defect(error)),
     }
 }
 

@@ -19,6 +19,8 @@
 //! ```text
 //! wire              : domain
 //! shutdown          : domain
+//! failpoint         : domain
+//! pulse             : process
 //! process           : domain
 //! install           : process
 //! embedded_postgres : process install
@@ -26,14 +28,14 @@
 //! backend           : process install
 //! store             : wire
 //! pool              : backend worktree
-//! dispatch          : pool backend worktree shutdown
+//! dispatch          : pool backend worktree shutdown failpoint pulse
 //! dispatch/pg_source: store wire dispatch
 //! http              : store wire shutdown
 //! scripted_model    : shutdown
 //! telemetry         : config
 //! config            : install
 //! cli               : wire process install embedded_postgres config shutdown telemetry scripted_model app
-//! app               : wire process install embedded_postgres worktree backend store pool dispatch http config shutdown telemetry
+//! app               : wire process install embedded_postgres worktree backend store pool dispatch http config shutdown telemetry pulse
 //! main              : cli process
 //! ```
 
@@ -44,10 +46,12 @@ pub mod config;
 pub mod dispatch;
 pub mod domain;
 pub mod embedded_postgres;
+pub mod failpoint;
 pub mod http;
 pub mod install;
 pub mod pool;
 pub mod process;
+pub mod pulse;
 pub mod scripted_model;
 pub mod shutdown;
 pub mod store;

@@ -52,6 +52,18 @@ pub enum AppError {
     /// A defect of ours.
     #[error("a part of the node ended by itself")]
     PartEnded,
+    /// The database was away when the node ended.
+    #[error(
+        "the ends of {0} turns could not be written, since the database does not answer: nothing is lost, the next start of \
+         this node takes them back"
+    )]
+    Unwritten(usize),
+    /// Defects of ours, one after the other.
+    #[error("too many turns met a defect of agentpool within a minute: see the log, and start it again")]
+    Panics,
+    /// No thread for the watchdog.
+    #[error("the system refuses a thread: {0}")]
+    Watchdog(#[source] std::io::Error),
     /// The embedded Postgres cannot be kept up.
     #[error("the embedded Postgres is lost and does not come back: {0}")]
     PostgresLost(String),

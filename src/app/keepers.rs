@@ -4,6 +4,7 @@
 use crate::domain::ids::{NodeId, SessionId};
 use crate::http::{Api, Feed, FeedWake};
 use crate::pool::AgentPool;
+use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::listener::Hint;
 use std::time::Duration;
@@ -15,7 +16,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How often partitions are made ahead and the node's row is touched.
 const UPKEEP_EVERY: Duration = Duration::from_secs(60);
 /// What open requests get at the end.
-const HTTP_GRACE: Duration = Duration::from_secs(2);
+const HTTP_GRACE: Duration = Duration::from_secs(1);
+/// And when everything is to end at once.
+const HTTP_HURRIED_GRACE: Duration = Duration::from_millis(200);
 
 pub(super) async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
     tokio::select! {
@@ -86,12 +89,20 @@ pub(super) async fn upkeep(store: Store, node: NodeId) {
     }
 }
 
-pub(super) async fn serve_http(socket: tokio::net::TcpListener, api: Api, closing: CancellationToken) {
+pub(super) async fn serve_http(
+    socket: tokio::net::TcpListener,
+    api: Api,
+    closing: CancellationToken,
+    shutdown: Shutdown,
+) {
     let serving = axum::serve(socket, crate::http::router(api))
         .with_graceful_shutdown(closing.clone().cancelled_owned());
     let bounded = async {
         closing.cancelled().await;
-        tokio::time::sleep(HTTP_GRACE).await;
+        tokio::select! {
+            () = tokio::time::sleep(HTTP_GRACE) => {}
+            () = shutdown.killed() => tokio::time::sleep(HTTP_HURRIED_GRACE).await,
+        }
     };
     tokio::select! {
         served = serving => {

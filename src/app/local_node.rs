@@ -7,6 +7,7 @@ use crate::domain::session::SessionKey;
 use crate::http::{CloseOutcome, LocalError, LocalNode};
 use crate::pool::AgentPool;
 use crate::process::resident_bytes;
+use crate::pulse::Pulse;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::listener::{Listener, ListenerState};
@@ -15,28 +16,22 @@ use crate::wire::api::{BackendView, PoolView, SlotView};
 use crate::worktree::{ProjectSource, RemoveMode, Removed, Risk, WorktreeError, Worktrees};
 use async_trait::async_trait;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 pub(super) struct NodeHandle {
-    id: NodeId,
-    pool: AgentPool,
-    worktrees: Worktrees,
-    store: Store,
-    listener: Listener,
-    shutdown: Shutdown,
+    pub(super) id: NodeId,
+    pub(super) pool: AgentPool,
+    pub(super) worktrees: Worktrees,
+    pub(super) store: Store,
+    pub(super) listener: Listener,
+    pub(super) shutdown: Shutdown,
+    pub(super) pulse: Pulse,
+    pub(super) panics: Arc<AtomicU64>,
 }
 
 impl NodeHandle {
-    pub(super) fn new(
-        id: NodeId,
-        pool: AgentPool,
-        worktrees: Worktrees,
-        store: Store,
-        listener: Listener,
-        shutdown: Shutdown,
-    ) -> Self {
-        Self { id, pool, worktrees, store, listener, shutdown }
-    }
-
     /// The conversation as its row has it, if an agent of this node has it.
     fn stored_handle(
         &self,
@@ -103,6 +98,14 @@ impl LocalNode for NodeHandle {
             ListenerState::Listening => "listening".to_owned(),
             ListenerState::Down(why) => why.clone(),
         }
+    }
+
+    fn event_loop_age(&self) -> Duration {
+        self.pulse.age()
+    }
+
+    fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
     }
 
     fn is_draining(&self) -> bool {

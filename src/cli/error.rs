@@ -169,7 +169,8 @@ fn of_the_app(error: &AppError) -> Exit {
         AppError::Postgres(DatabaseError::Url { .. }) | AppError::Migrate(MigrateError::TooOld(_)) => {
             Exit::Config
         }
-        AppError::Store(StoreError::Unavailable(_))
+        AppError::Unwritten(_)
+        | AppError::Store(StoreError::Unavailable(_))
         | AppError::Migrate(MigrateError::Store(StoreError::Unavailable(_))) => Exit::Unavailable,
         AppError::DataFolder(_)
         | AppError::Postgres(_)
@@ -178,6 +179,8 @@ fn of_the_app(error: &AppError) -> Exit {
         | AppError::Listen { .. }
         | AppError::Defect(_)
         | AppError::PartEnded
+        | AppError::Panics
+        | AppError::Watchdog(_)
         | AppError::PostgresLost(_) => Exit::Fault,
     }
 }

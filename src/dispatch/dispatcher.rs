@@ -4,6 +4,8 @@
 
 mod ends;
 mod pacing;
+mod panics;
+mod phase;
 mod round;
 
 use super::executor::{self, Ended, Engine, Seat};
@@ -13,14 +15,18 @@ use crate::domain::ids::SessionId;
 use crate::domain::permission::PermissionAnswer;
 use crate::domain::task::{ClaimedTask, Lease};
 use crate::domain::turn::{Stop, StopCause, StopForce};
+use crate::pulse::BEAT;
 use crate::shutdown::Shutdown;
 use ends::{give_back, panicked};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use pacing::{Pacing, ROUND_EVERY};
-use round::{Errands, RoundEnd, round};
+use panics::Panics;
+use phase::Phase;
+use round::{Errands, RoundEnd, in_flight, round};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -28,9 +34,6 @@ use tokio::time::Instant;
 
 /// Longest wait between two tries while the database is away.
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// After the drain deadline: what turns get to stop when asked, and then, killed, to be written.
-const STOP_GRACE: Duration = Duration::from_secs(10);
-const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// How a dispatcher is set up.
 #[derive(Clone, Copy, Debug)]
@@ -66,14 +69,15 @@ struct Running {
     lease: Lease,
 }
 
-enum Phase {
-    Open,
-    /// Until when turns may finish by themselves.
-    Draining(Instant),
-    /// They were asked to stop; until when.
-    Stopping(Instant),
-    /// They were killed; until when their ends may be written.
-    Killing(Instant),
+/// How a dispatcher came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DispatchEnd {
+    /// Everything that ran is written or given back.
+    Drained,
+    /// So many turns are not, since the database did not take it: the node's next start takes them back.
+    Unwritten(usize),
+    /// Too many turns met a defect of ours.
+    Broken,
 }
 
 struct Dispatcher {
@@ -96,10 +100,11 @@ struct Dispatcher {
     fruitless: u32,
     retry: Duration,
     phase: Phase,
+    panics: Panics,
 }
 
-/// Runs until `shutdown` is asked and everything that ran has been written or given back.
-pub async fn run(engine: Arc<Engine>, pace: Pace, shutdown: Shutdown) {
+/// Runs until `shutdown` is asked and everything that ran has been written or given back, or could not be in time.
+pub async fn run(engine: Arc<Engine>, pace: Pace, shutdown: Shutdown) -> DispatchEnd {
     let now = Instant::now();
     let mut wakes = engine.source.wakes();
     let mut dispatcher = Dispatcher {
@@ -118,12 +123,15 @@ pub async fn run(engine: Arc<Engine>, pace: Pace, shutdown: Shutdown) {
         fruitless: 0,
         retry: ROUND_EVERY,
         phase: Phase::Open,
+        panics: Panics::default(),
     };
     while !dispatcher.is_done() {
+        dispatcher.engine.pulse.beat();
         dispatcher.start_round_if_due();
         let event = dispatcher.next_event(&mut wakes, &shutdown).await;
         dispatcher.handle(event);
     }
+    dispatcher.end()
 }
 
 impl Dispatcher {
@@ -144,14 +152,8 @@ impl Dispatcher {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Woken(Ok(Wake::Work)) => self.soon(Errands { admit: true, ..Errands::default() }),
-            Event::Woken(Ok(Wake::Cancel)) => {
-                self.soon(Errands { admit: true, cancels: true, answers: false })
-            }
-            Event::Woken(Ok(Wake::Answer)) => self.soon(Errands { answers: true, ..Errands::default() }),
-            Event::Woken(Ok(Wake::Everything) | Err(broadcast::error::RecvError::Lagged(_))) => {
-                self.soon(Errands::ALL)
-            }
+            Event::Woken(Ok(wake)) => self.soon(Errands::of(wake)),
+            Event::Woken(Err(broadcast::error::RecvError::Lagged(_))) => self.soon(Errands::ALL),
             // The listener is gone for good only while the program ends; the poll goes on.
             Event::Woken(Err(broadcast::error::RecvError::Closed)) => {}
             Event::HandFreed => self.soon(Errands::default()),
@@ -160,12 +162,12 @@ impl Dispatcher {
             Event::Ended(ended) => self.on_ended(*ended),
             Event::Drain => {
                 tracing::info!(running = self.turns.len(), "draining: no new claims");
-                self.phase = Phase::Draining(Instant::now() + self.pace.drain_timeout);
+                self.phase = Phase::draining(Instant::now(), self.pace.drain_timeout);
             }
             Event::Kill => {
                 tracing::warn!(running = self.turns.len(), "stopping at once");
                 self.engine.leases.stop_all(Stop { cause: StopCause::Drain, force: StopForce::Kill });
-                self.phase = Phase::Killing(Instant::now() + LAST_WRITES);
+                self.phase = Phase::killing(Instant::now());
             }
         }
     }
@@ -174,7 +176,15 @@ impl Dispatcher {
         match self.phase {
             Phase::Open => false,
             Phase::Draining(_) | Phase::Stopping(_) => self.nothing_left(),
-            Phase::Killing(until) => self.nothing_left() || Instant::now() >= until,
+            Phase::Killing(_) => self.nothing_left() || self.phase.is_past(Instant::now()),
+        }
+    }
+
+    fn end(&self) -> DispatchEnd {
+        match self.running.len() + self.parked.len() + self.finishes.len() {
+            _ if self.panics.are_too_many() => DispatchEnd::Broken,
+            0 => DispatchEnd::Drained,
+            left => DispatchEnd::Unwritten(left),
         }
     }
 
@@ -183,28 +193,25 @@ impl Dispatcher {
     }
 
     fn timer(&self) -> Instant {
-        let phase = match self.phase {
-            Phase::Open => None,
-            Phase::Draining(until) | Phase::Stopping(until) | Phase::Killing(until) => Some(until),
-        };
         // While a round is in flight its end starts the next one.
         let round = self.round.is_none().then_some(self.next_round.min(self.next_poll));
-        phase.into_iter().chain(round).min().unwrap_or_else(|| Instant::now() + self.pace.poll)
+        let beat = Instant::now() + BEAT;
+        self.phase.until().into_iter().chain(round).fold(beat, Instant::min)
     }
 
     fn on_timer(&mut self) {
         let now = Instant::now();
-        match self.phase {
-            Phase::Draining(until) if now >= until => {
-                tracing::warn!(
-                    running = self.turns.len(),
-                    "the drain timeout passed: turns are stopped and given back"
-                );
-                self.engine.leases.stop_all(Stop { cause: StopCause::Drain, force: StopForce::Ask });
-                self.phase = Phase::Stopping(now + STOP_GRACE);
+        if self.phase.is_past(now) {
+            let (phase, told) = self.phase.next(now);
+            tracing::warn!(
+                running = self.turns.len(),
+                ?phase,
+                "the time to drain is up: turns are given back"
+            );
+            self.phase = phase;
+            if let Some(stop) = told {
+                self.engine.leases.stop_all(stop);
             }
-            Phase::Stopping(until) if now >= until => self.handle(Event::Kill),
-            _ => {}
         }
         if now >= self.next_poll {
             // Whatever hint was lost is found now.
@@ -215,9 +222,7 @@ impl Dispatcher {
     }
 
     fn soon(&mut self, errands: Errands) {
-        self.errands.admit |= errands.admit;
-        self.errands.cancels |= errands.cancels;
-        self.errands.answers |= errands.answers;
+        self.errands = self.errands.and(errands);
         self.next_round = self.next_round.min(self.pacing.earliest());
     }
 
@@ -320,11 +325,7 @@ impl Dispatcher {
             }
         }
         self.finishes.append(&mut finishes);
-        self.errands = Errands {
-            admit: self.errands.admit || errands.admit,
-            cancels: self.errands.cancels || errands.cancels,
-            answers: self.errands.answers || errands.answers,
-        };
+        self.errands = self.errands.and(errands);
         self.next_round = Instant::now() + self.retry.mul_f64(rand::random_range(0.5..1.0));
         self.retry = (self.retry * 2).min(RETRY_MAX);
     }
@@ -372,6 +373,10 @@ impl Dispatcher {
             Err(error) => {
                 let Some(turn) = self.turns.remove(&error.id()) else { return };
                 tracing::error!(task = %turn.lease.task, %error, "a turn panicked");
+                self.engine.panics.fetch_add(1, Ordering::Relaxed);
+                if self.panics.count(Instant::now()) && matches!(self.phase, Phase::Open) {
+                    self.handle(Event::Kill);
+                }
                 let (stop, _) = watch::channel(None);
                 let held = self.engine.leases.hold(turn.lease, Arc::new(stop));
                 panicked(held, &turn.task)
@@ -387,12 +392,5 @@ impl Dispatcher {
             None => {}
         }
         self.soon(Errands::default());
-    }
-}
-
-async fn in_flight(round: &mut Option<BoxFuture<'static, RoundEnd>>) -> RoundEnd {
-    match round {
-        Some(round) => round.await,
-        None => std::future::pending().await,
     }
 }

@@ -5,6 +5,7 @@ use super::task_source::{AppendOutcome, EventBatch, LoggedEvent, SourceError, Ta
 use crate::domain::ids::SessionId;
 use crate::domain::task::Lease;
 use crate::domain::turn::TurnEvent;
+use crate::failpoint::failpoint;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -217,7 +218,9 @@ impl Writer {
     async fn append(&self, batches: &[EventBatch]) -> Result<Vec<AppendOutcome>, SourceError> {
         let mut wait = TICK;
         loop {
-            match self.source.append(batches).await {
+            let appended = self.source.append(batches).await;
+            failpoint("appended").await;
+            match appended {
                 Err(SourceError::Unavailable(error)) => {
                     tracing::warn!(%error, "events wait for the database");
                     tokio::time::sleep(wait).await;

@@ -15,10 +15,13 @@ use crate::domain::ids::SessionId;
 use crate::domain::permission::PermissionAnswer;
 use crate::domain::task::ClaimedTask;
 use crate::domain::turn::Stop;
+use crate::failpoint::failpoint;
 use crate::pool::AgentPool;
+use crate::pulse::{self, Pulse};
 use crate::worktree::{WorktreeError, Worktrees};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
 
 /// What every executor of a node works with.
@@ -41,6 +44,10 @@ pub struct Engine {
     pub hand_freed: Notify,
     /// Told which sessions have news, for this node's readers.
     pub committed: broadcast::Sender<SessionId>,
+    /// The event loop's heartbeat.
+    pub pulse: Pulse,
+    /// Turns that panicked, since the start.
+    pub panics: Arc<AtomicU64>,
 }
 
 /// What one turn holds while it runs.
@@ -65,8 +72,11 @@ pub struct Ended {
 
 /// Runs one turn.
 pub async fn run(engine: Arc<Engine>, task: ClaimedTask, mut seat: Seat) -> Ended {
+    failpoint("claimed").await;
     let turn = Turn { engine: &engine, task: &task };
-    let outcome = turn.run(&mut seat).await;
+    let began = pulse::now();
+    let outcome =
+        verdict::considering_a_standstill(turn.run(&mut seat).await, engine.pulse.stood_still_after(began));
     let finish = verdict::finish(&outcome, &task, rand::random());
     match (&outcome, &finish) {
         (Outcome::Failed { reason, .. }, Some(finish)) => {

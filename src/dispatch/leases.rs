@@ -4,6 +4,7 @@
 use super::task_source::{SourceError, TaskSource};
 use crate::domain::task::Lease;
 use crate::domain::turn::{Stop, StopCause, StopForce};
+use crate::failpoint::failpoint;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -79,6 +80,7 @@ impl Leases {
         }
         match source.renew(&asked).await {
             Ok(renewed) => {
+                failpoint("renewed").await;
                 for lease in asked {
                     match renewed.iter().find(|r| r.session == lease.session && r.fence == lease.fence) {
                         None => self.stop(lease, Stop { cause: StopCause::LeaseLost, force: StopForce::Ask }),

@@ -70,6 +70,21 @@ pub(super) fn stopped(cause: StopCause, backend_lost: bool) -> Outcome {
     Outcome::Failed { reason, message: message.to_owned(), backend_lost }
 }
 
+/// A node that stood still has lost its agents by its own fault: their shims end them when they hear nothing of us.
+pub(super) fn considering_a_standstill(outcome: Outcome, stood_still: bool) -> Outcome {
+    match outcome {
+        Outcome::Failed {
+            reason: FailureReason::AgentCrashed | FailureReason::Stalled,
+            message,
+            backend_lost: true,
+        } if stood_still => {
+            let message = format!("the node stood still, and its agents were ended for it: {message}");
+            Outcome::Failed { reason: FailureReason::NodeLost, message, backend_lost: true }
+        }
+        outcome => outcome,
+    }
+}
+
 pub(super) fn failed(reason: FailureReason, message: impl Into<String>) -> Outcome {
     Outcome::Failed { reason, message: message.into(), backend_lost: false }
 }
@@ -159,6 +174,17 @@ mod tests {
             outcome(error, stop(StopCause::UserCancel), true),
             Outcome::Cancelled { backend_lost: false }
         );
+    }
+
+    #[test]
+    fn f06_an_agent_that_was_lost_because_the_node_stood_still_is_not_charged_to_the_task() {
+        let lost = || outcome(Err(BackendError::Lost("it is gone".into())), None, true);
+        let task = crate::dispatch::executor::tests::claimed(1, 0);
+        for (stood_still, charged) in [(true, false), (false, true)] {
+            let finish =
+                finish(&considering_a_standstill(lost(), stood_still), &task, 0.5).expect("a finish");
+            assert_eq!((finish.status, finish.charged), (TaskStatus::Queued, charged));
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use super::Api;
 use super::problem::Refusal;
-use crate::wire::api::{AgentView, HealthView, PoolView};
+use crate::wire::api::{AgentView, PoolView};
+use crate::wire::health::HealthView;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,9 +12,17 @@ use std::time::{Duration, Instant};
 /// A probe that takes longer than this is as good as none.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The process answers. Never asks the database: a restart would not bring that back.
-pub(super) async fn livez() -> &'static str {
-    "ok\n"
+/// An event loop that has not turned for so long will not: only a restart brings it back.
+const LOOP_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// The process answers and its event loop turns. Never asks the database: a restart would not bring that back.
+pub(super) async fn livez(State(api): State<Api>) -> Result<&'static str, Refusal> {
+    let age = api.node.event_loop_age();
+    if age < LOOP_AGE_MAX {
+        return Ok("ok\n");
+    }
+    let words = format!("the event loop has not turned for {} s: restart the service", age.as_secs());
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stalled", words))
 }
 
 /// May new work come here? Not while draining, and not when the database cannot be written.
@@ -56,6 +65,7 @@ pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
         running: depth.map(|(_, running)| running),
         listener,
         database_ms: database.ok(),
+        panics: api.node.panics(),
     })
 }
 

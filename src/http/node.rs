@@ -5,6 +5,7 @@ use crate::store::sessions::{EndedConversation, SessionDetail};
 use crate::wire::api::{BackendView, PoolView};
 use async_trait::async_trait;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// This node, seen from its API.
 #[async_trait]
@@ -17,6 +18,10 @@ pub trait LocalNode: Send + Sync + 'static {
     fn backends(&self) -> Vec<BackendView>;
     /// `connecting`, `listening`, or why it is down.
     fn listener(&self) -> String;
+    /// Since the event loop last turned.
+    fn event_loop_age(&self) -> Duration;
+    /// Turns that met a defect of ours, since the start.
+    fn panics(&self) -> u64;
     /// A drain was asked.
     fn is_draining(&self) -> bool;
     /// The canonical path of a repository that sessions can be made on.

@@ -9,6 +9,7 @@ mod embedded_postgres;
 mod event_log;
 mod house;
 mod install;
+mod node_faults;
 mod opencode_backend;
 mod opencode_turns;
 mod permissions;

@@ -91,7 +91,7 @@ fn lease_of(tasks: &[ClaimedTask], session: Uuid) -> Lease {
 }
 
 #[tokio::test]
-async fn a_nodes_own_past_is_rescued_at_once_and_whole() {
+async fn f01_a_nodes_own_past_is_rescued_at_once_and_whole() {
     let queue = Queue::new().await;
     let before = queue.node().await;
     let id = before.id;
@@ -287,7 +287,7 @@ async fn a_rescue_closes_open_questions_and_marks_the_conversation() {
 }
 
 #[tokio::test]
-async fn a_lease_that_no_turn_knows_is_given_back_by_its_own_node() {
+async fn f110_a_lease_that_no_turn_knows_is_given_back_by_its_own_node() {
     let queue = Queue::new().await;
     let node = queue.node().await;
     // The COMMIT of this claim was answered to nobody.

@@ -4,15 +4,13 @@
 use crate::support::leaks::marked_processes;
 use crate::support::node::Talk;
 use crate::support::opencode::{model_config, opencode_program};
-use crate::support::serve::Place;
+use crate::support::serve::{Place, SCRIPTED};
 use agentpool::scripted_model::ScriptedModel;
 use agentpool::wire::api::{ChangeView, TaskView};
 use agentpool::wire::event::EventView;
 use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use std::sync::atomic::Ordering::Relaxed;
-
-const SCRIPTED: &str = "[agents.scripted]\nbackend = \"scripted\"";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminated_program_lets_its_turn_end_exits_0_and_leaves_nothing() {
@@ -28,7 +26,7 @@ async fn a_terminated_program_lets_its_turn_end_exits_0_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_term_ends_at_once_and_the_turn_goes_back_uncharged() {
+async fn f10_a_second_term_ends_at_once_and_the_turn_goes_back_uncharged() {
     let place = Place::new(SCRIPTED);
     let served = place.serve().await;
     let task = slow_turn(&served.talk, "SLOW:3000").await;
@@ -49,7 +47,7 @@ async fn a_second_term_ends_at_once_and_the_turn_goes_back_uncharged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_program_on_the_data_folder_says_so_and_exits() {
+async fn f07_a_second_program_on_the_data_folder_says_so_and_exits() {
     let place = Place::new(SCRIPTED);
     let served = place.serve().await;
     let mut command = place.command();
@@ -64,7 +62,7 @@ async fn a_second_program_on_the_data_folder_says_so_and_exits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_is_frozen_past_its_deadline_is_survived_by_nothing() {
+async fn f06_a_program_that_is_frozen_past_its_deadline_is_survived_by_nothing() {
     let place = Place::new(SCRIPTED);
     let served = place.serve().await;
     assert!(!marked_processes(&place.mark()).is_empty(), "Postgres at least");
@@ -79,8 +77,8 @@ async fn a_program_that_is_frozen_past_its_deadline_is_survived_by_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_program_leaves_nothing_running_and_its_task_is_retried_from_its_checkpoint_and_ended_once()
-{
+async fn f02_f03_a_killed_program_leaves_nothing_running_and_its_task_is_retried_from_its_checkpoint_and_ended_once()
+ {
     let model = ScriptedModel::start(0).unwrap();
     let program = opencode_program().await;
     let place = Place::new(&format!(

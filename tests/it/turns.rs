@@ -171,7 +171,7 @@ async fn a_failed_turn_is_tried_again_from_its_checkpoint_and_then_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_gives_a_running_turn_back_uncharged_and_a_next_start_ends_it_once() {
+async fn f09_a_drain_gives_a_running_turn_back_uncharged_and_a_next_start_ends_it_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = scripted_config(&folder).await;
     config.drain_timeout_secs = 0;
@@ -285,7 +285,7 @@ async fn what_a_cut_off_turn_left_is_its_agents_change_and_not_the_users() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_programs_with_one_node_id_do_not_run_on_one_database() {
+async fn f07_two_programs_with_one_node_id_do_not_run_on_one_database() {
     let folder = tempfile::tempdir().unwrap();
     let node = TestNode::start(scripted_config(&folder).await, vec![folder]).await;
     let copy = tempfile::tempdir().unwrap();

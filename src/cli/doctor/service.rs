@@ -3,7 +3,7 @@
 use super::Check;
 use crate::cli::client::{Client, ClientArgs};
 use crate::cli::error::CliError;
-use crate::wire::api::HealthView;
+use crate::wire::health::HealthView;
 use std::time::Duration;
 use tokio::time::timeout;
 

@@ -1,10 +1,12 @@
 //! One visit to the database: what the dispatcher asks of the other side at once, and what comes back. Decides nothing.
 
 use super::super::executor::Ended;
-use super::super::task_source::{Finish, SourceError, TaskSource, Tick, Want};
+use super::super::task_source::{Finish, SourceError, TaskSource, Tick, Wake, Want};
 use crate::domain::ids::TaskId;
 use crate::domain::permission::PermissionAnswer;
 use crate::domain::task::Lease;
+use crate::failpoint::failpoint;
+use futures::future::BoxFuture;
 use std::sync::Arc;
 
 /// What a round was asked to do, and what came of it.
@@ -30,6 +32,23 @@ pub(super) struct Errands {
 
 impl Errands {
     pub(super) const ALL: Self = Self { admit: true, cancels: true, answers: true };
+
+    pub(super) fn of(wake: Wake) -> Self {
+        match wake {
+            Wake::Work => Self { admit: true, ..Self::default() },
+            Wake::Cancel => Self { admit: true, cancels: true, answers: false },
+            Wake::Answer => Self { answers: true, ..Self::default() },
+            Wake::Everything => Self::ALL,
+        }
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            admit: self.admit || other.admit,
+            cancels: self.cancels || other.cancels,
+            answers: self.answers || other.answers,
+        }
+    }
 
     pub(super) fn any(self) -> bool {
         self.admit || self.cancels || self.answers
@@ -66,6 +85,9 @@ async fn visit(
         }
     }
     let tick = source.tick(finishes, want).await?;
+    if !finishes.is_empty() {
+        failpoint("finished").await;
+    }
     // From here on nothing may fail: the tick's leases must not be lost with an error of something else.
     let tasks: Vec<TaskId> = running.iter().map(|lease| lease.task).collect();
     let cancelled = if errands.cancels && !tasks.is_empty() {
@@ -85,4 +107,12 @@ async fn visit(
         Vec::new()
     };
     Ok(RoundAnswer { tick, cancelled, answers })
+}
+
+/// The end of the round that is in flight; never, when none is.
+pub(super) async fn in_flight(round: &mut Option<BoxFuture<'static, RoundEnd>>) -> RoundEnd {
+    match round {
+        Some(round) => round.await,
+        None => std::future::pending().await,
+    }
 }

@@ -8,6 +8,7 @@ use crate::domain::agent::AgentProfile;
 use crate::domain::failure::FailureReason;
 use crate::domain::session::SessionKey;
 use crate::domain::turn::TurnRef;
+use crate::failpoint::failpoint;
 use crate::pool::SlotGuard;
 use crate::worktree::{INTERRUPTED, ProjectSource, Worktree};
 
@@ -84,6 +85,7 @@ impl Turn<'_> {
                 branch: worktree.branch.clone(),
             };
             self.engine.source.save_worktree(&self.task.lease, &place).await?;
+            failpoint("worktree_saved").await;
         }
         Ok(worktree)
     }
@@ -106,6 +108,7 @@ impl Turn<'_> {
     async fn go_back_to(&self, before: &str, worktree: &Worktree) -> Result<Vec<String>, TurnFailure> {
         let interrupted = self.engine.worktrees.checkpoint(worktree, INTERRUPTED).await?;
         self.engine.source.save_interrupted(&self.task.lease, &interrupted.commit).await?;
+        failpoint("interrupted_saved").await;
         self.engine.worktrees.restore(worktree, before).await?;
         Ok(interrupted.notices)
     }
@@ -157,7 +160,9 @@ impl Turn<'_> {
             server_port: handle.server_port,
             config_hash: profile.config_hash.clone(),
         };
-        Ok(self.engine.source.begin_turn(&begin).await?)
+        self.engine.source.begin_turn(&begin).await?;
+        failpoint("begun").await;
+        Ok(())
     }
 
     /// What the agent is told: the prompt, after the conversation so far when that was lost.

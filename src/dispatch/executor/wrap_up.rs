@@ -11,6 +11,7 @@ use crate::domain::change::FileChange;
 use crate::domain::failure::FailureReason;
 use crate::domain::text;
 use crate::domain::turn::TurnEvent;
+use crate::failpoint::failpoint;
 use crate::worktree::Checkpoint;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ const CHECKPOINTS_KEPT: usize = 20;
 impl Turn<'_> {
     /// The outcome after everything is stored; it can only get worse.
     pub(super) async fn wrap_up(&self, mut ready: Ready, outcome: Outcome, said: Said) -> Outcome {
+        failpoint("agent_ended").await;
         self.keep_or_drop_the_conversation(&mut ready, &outcome).await;
         let Some(finish) = verdict::finish(&outcome, self.task, 0.0) else {
             return outcome;
@@ -61,6 +63,7 @@ impl Turn<'_> {
         };
         let (stored, closed, ()) =
             tokio::join!(self.store(&result), log.close(), self.prune_now_and_then(&ready));
+        failpoint("result_stored").await;
         match (stored, closed) {
             (Err(TurnFailure::LostLease), _) | (_, Err(WriteEnded::LostLease)) => Outcome::Abandoned,
             (Err(failure), _) => failure.outcome(),

@@ -9,7 +9,7 @@ async fn doctor_says_of_each_part_how_it_stands() {
     let file = user.home.path().join("agentpool.toml");
     fs::write(&file, "[agents.play]\nbackend = \"scripted\"\n").unwrap();
     let database = fresh_database().await;
-    let url = connection_string(&database.config);
+    let url = database.url();
     let checks = user.run(&["doctor", "--json", "--database-url", &url]).await.expect(0).json();
     let found = |name: &str| {
         let check = checks.as_array().unwrap().iter().find(|check| check["name"] == name);
@@ -72,7 +72,7 @@ async fn what_is_installed_already_is_found_and_not_fetched_again() {
 #[tokio::test]
 async fn a_task_goes_all_the_way_from_the_command_line() {
     let database = fresh_database().await;
-    let user = User::new().with("DATABASE_URL", connection_string(&database.config));
+    let user = User::new().with("DATABASE_URL", database.url());
     let port = free_port();
     let text = format!(
         "listen = \"127.0.0.1:{port}\"\n[agents.play]\nbackend = \"scripted\"\n\
@@ -126,13 +126,4 @@ async fn answers(user: &User) {
     while user.run(&["pool"]).await.code != Some(0) {
         assert!(begun.elapsed().as_secs() < 60, "the service does not come up");
     }
-}
-
-fn connection_string(config: &tokio_postgres::Config) -> String {
-    let host = match &config.get_hosts()[0] {
-        tokio_postgres::config::Host::Tcp(name) => name.clone(),
-        tokio_postgres::config::Host::Unix(folder) => folder.display().to_string(),
-    };
-    let (user, name) = (config.get_user().unwrap(), config.get_dbname().unwrap());
-    format!("host={host} user={user} dbname={name}")
 }

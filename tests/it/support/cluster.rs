@@ -30,6 +30,23 @@ pub struct TestDatabase {
     pub name: String,
 }
 
+impl TestDatabase {
+    /// For a configuration.
+    pub fn url(&self) -> String {
+        connection_string(&self.config)
+    }
+}
+
+/// What a configuration's `database_url` takes.
+pub fn connection_string(config: &Config) -> String {
+    let host = match &config.get_hosts()[0] {
+        tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
+        tokio_postgres::config::Host::Tcp(name) => name.clone(),
+    };
+    let port = config.get_ports().first().map(|port| format!(" port={port}")).unwrap_or_default();
+    format!("host={host}{port} user={} dbname={}", config.get_user().unwrap(), config.get_dbname().unwrap())
+}
+
 /// An empty database in the shared cluster, which is started by the first call and ends with this process, however that
 /// ends: it runs under a real shim.
 pub async fn fresh_database() -> TestDatabase {

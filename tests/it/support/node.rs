@@ -59,7 +59,7 @@ pub async fn scripted_config(folder: &TempDir) -> Config {
     let database = fresh_database().await;
     let mut config = Config::new(folder.path().join("data"));
     config.listen = "127.0.0.1:0".parse().unwrap();
-    config.database_url = Some(connection_string(&database.config));
+    config.database_url = Some(database.url());
     config.poll_secs = 60.0;
     config.drain_timeout_secs = 5;
     config.agents.clear();
@@ -70,14 +70,6 @@ pub async fn scripted_config(folder: &TempDir) -> Config {
 /// An agent's configuration, as a file would give it.
 pub fn scripted_agent(backend: &str) -> agentpool::config::AgentConfig {
     serde_json::from_value(serde_json::json!({ "backend": backend })).unwrap()
-}
-
-fn connection_string(config: &tokio_postgres::Config) -> String {
-    let host = match &config.get_hosts()[0] {
-        tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
-        tokio_postgres::config::Host::Tcp(name) => name.clone(),
-    };
-    format!("host={host} user={} dbname={}", config.get_user().unwrap(), config.get_dbname().unwrap())
 }
 
 impl TestNode {
@@ -156,6 +148,22 @@ impl Talk {
         let task =
             NewTask { session_id: session, agent: agent.into(), prompt: prompt.into(), ..NewTask::default() };
         self.post("/api/tasks", &task, StatusCode::CREATED).await
+    }
+
+    /// As [`Talk::submit`], given up after so many charged failures.
+    pub async fn submit_with(&self, session: Uuid, agent: &str, prompt: &str, max_failures: i32) -> TaskView {
+        let task = NewTask {
+            session_id: session,
+            agent: agent.into(),
+            prompt: prompt.into(),
+            max_failures: Some(max_failures),
+            ..NewTask::default()
+        };
+        self.post("/api/tasks", &task, StatusCode::CREATED).await
+    }
+
+    pub async fn cancel(&self, task: Uuid) -> TaskView {
+        self.post(&format!("/api/tasks/{task}/cancel"), &(), StatusCode::ACCEPTED).await
     }
 
     /// Follows the task's stream to its end: every event, and the task as it ended.

@@ -1,6 +1,7 @@
 //! The real program, `agentpool serve`, as a process that can be killed, stopped and started again on its data folder.
 
-use super::leaks::marked_processes;
+use super::cluster::{TestDatabase, connection_string};
+use super::leaks::{marked_processes, until};
 use super::node::{PATIENCE, Talk};
 use super::repos::Repos;
 use nix::sys::signal::{Signal, kill};
@@ -13,11 +14,17 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use uuid::Uuid;
+
+/// Settings with the scripted agent alone.
+pub const SCRIPTED: &str = "[agents.scripted]\nbackend = \"scripted\"";
 
 /// A data folder, a project and a configuration; programs come and go on them.
 pub struct Place {
     pub folder: TempDir,
     pub repos: Repos,
+    /// Where the test finds the rows; nowhere for an embedded Postgres.
+    database: tokio_postgres::Config,
 }
 
 /// A program that runs.
@@ -38,7 +45,23 @@ impl Place {
             "data_dir = {data:?}\nlisten = \"127.0.0.1:0\"\nlog_format = \"json\"\npoll_secs = 60.0\n{settings}\n"
         );
         fs::write(folder.path().join("agentpool.toml"), text).unwrap();
-        Self { folder, repos: Repos::new() }
+        Self { folder, repos: Repos::new(), database: tokio_postgres::Config::new() }
+    }
+
+    /// As [`Place::new`], on a database that is there already.
+    pub fn on(database: &TestDatabase, settings: &str) -> Self {
+        Self::at(&database.config, settings)
+    }
+
+    /// As [`Place::on`], by how to connect.
+    pub fn at(database: &tokio_postgres::Config, settings: &str) -> Self {
+        let url = connection_string(database);
+        Self { database: database.clone(), ..Self::new(&format!("database_url = {url:?}\n{settings}")) }
+    }
+
+    /// The node's id, once it has started.
+    pub fn node_id(&self) -> Uuid {
+        fs::read_to_string(self.data().join("node_id")).unwrap().trim().parse().unwrap()
     }
 
     pub fn data(&self) -> PathBuf {
@@ -54,7 +77,30 @@ impl Place {
 
     /// Starts it and waits until it says that it is ready.
     pub async fn serve(&self) -> Served {
-        let mut process = self.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        self.start(self.command()).await
+    }
+
+    /// The same, with these variables in its environment.
+    pub async fn serve_with(&self, variables: &[(&str, &str)]) -> Served {
+        let mut command = self.command();
+        command.envs(variables.iter().copied());
+        self.start(command).await
+    }
+
+    /// The same, with a time of day that is off by `-1h`, `+1h`, … while time goes by as always. By the library of Debian's
+    /// faketime and not by its command, which would stand between us and the program.
+    pub async fn serve_at(&self, offset: &str) -> Served {
+        let library = fs::read_dir("/usr/lib")
+            .unwrap()
+            .map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"))
+            .find(|library| library.exists())
+            .expect("Debian's package faketime is installed");
+        let library = library.to_str().unwrap();
+        self.serve_with(&[("LD_PRELOAD", library), ("FAKETIME", offset), ("DONT_FAKE_MONOTONIC", "1")]).await
+    }
+
+    async fn start(&self, mut command: Command) -> Served {
+        let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::new(Mutex::new(Vec::new()));
         let (tell, told) = tokio::sync::oneshot::channel();
         let lines = BufReader::new(process.stderr.take().unwrap()).lines();
@@ -74,15 +120,14 @@ impl Place {
         let url = tokio::time::timeout(PATIENCE, told).await.expect("it is ready in time");
         let url = url.unwrap_or_else(|_| panic!("it ended: {:#?}", said.lock().unwrap()));
         let token = fs::read_to_string(self.data().join("token")).unwrap().trim().to_owned();
-        let database = tokio_postgres::Config::new();
+        let database = self.database.clone();
         let talk = Talk { url, token, database, project: self.repos.user.clone() };
         Served { process, talk, said }
     }
 
     /// The mark of everything that a node on this folder starts.
     pub fn mark(&self) -> String {
-        let node = fs::read_to_string(self.data().join("node_id")).unwrap();
-        format!("agentpool-{}", node.trim())
+        format!("agentpool-{}", self.node_id())
     }
 
     /// Waits until nothing that carries the mark is alive.
@@ -99,6 +144,11 @@ impl Place {
 impl Served {
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Waits until it has said this.
+    pub async fn says(&self, words: &str) {
+        until(words, PATIENCE, || self.said.lock().unwrap().iter().any(|line| line.contains(words))).await;
     }
 
     /// Waits for its end.
