@@ -99,7 +99,8 @@ impl Place {
         self.serve_with(&[("LD_PRELOAD", library), ("FAKETIME", offset), ("DONT_FAKE_MONOTONIC", "1")]).await
     }
 
-    async fn start(&self, mut command: Command) -> Served {
+    /// Starts a command of the test's own as this place's node.
+    pub async fn start(&self, mut command: Command) -> Served {
         let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::new(Mutex::new(Vec::new()));
         let (tell, told) = tokio::sync::oneshot::channel();
