@@ -14,6 +14,7 @@ mod opencode_turns;
 mod permissions;
 mod process;
 mod queue;
+mod queue_model;
 mod queue_traps;
 mod rescue;
 mod schema;
