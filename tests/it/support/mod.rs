@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod faulty_way;
 pub mod fingerprint;
 pub mod leaks;
+pub mod lossy_way;
 pub mod node;
 pub mod opencode;
 pub mod owner;
