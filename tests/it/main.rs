@@ -4,6 +4,7 @@
 mod support;
 
 mod backend_conformance;
+mod bad_input;
 mod cli;
 mod embedded_postgres;
 mod event_log;
