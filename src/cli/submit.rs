@@ -54,7 +54,7 @@ pub(super) struct SubmitArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_run_at)]
     run_at: Option<DateTime<Utc>>,
     /// Sent again with the same key it stays one task; wants --session, since a new session is made each time
-    #[arg(long, value_name = "KEY", requires = "session")]
+    #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// Show what the agent does until the task has ended
     #[arg(long, short)]
@@ -74,6 +74,12 @@ enum Place {
 
 pub(super) async fn run(args: SubmitArgs) -> Result<Exit, CliError> {
     let prompt = read_prompt(&args.prompt, &mut std::io::stdin())?;
+    // Not by clap: its `requires` is not asked of an argument that conflicts with one that is there (--project).
+    if args.idempotency_key.is_some() && args.session.is_none() {
+        return Err(CliError::Usage(
+            "--idempotency-key wants --session: without one each submit makes a new session, and so a new task".to_owned(),
+        ));
+    }
     let place = match (args.session, &args.project) {
         (Some(id), _) => Place::Session(id),
         (None, Some(named)) => Place::New(Project::named(named)?),

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod change;
+pub mod clone_url;
 pub mod failure;
 pub mod ids;
 pub mod permission;

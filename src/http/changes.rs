@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::node::LocalError;
-use super::problem::{Id, Params, Refusal};
+use super::problem::{Id, OptionalBody, Params, Refusal};
 use super::sessions::find;
 use crate::domain::ids::SessionId;
 use crate::store::changes::StoredChange;
@@ -11,6 +11,11 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use uuid::Uuid;
+
+/// As the CHECK of `pending_changes.status` has them.
+const STATUSES: [&str; 4] = ["pending", "applied", "rejected", "superseded"];
+/// Longest commit message: it reaches git as one argument, which Linux limits to 128 KiB.
+const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +28,11 @@ pub(super) async fn list(
     Id(id): Id<Uuid>,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Vec<ChangeView>>, Refusal> {
+    if let Some(status) = &params.status
+        && !STATUSES.contains(&status.as_str())
+    {
+        return Err(Refusal::invalid(format!("status must be one of {}", STATUSES.join(", "))));
+    }
     find(&api, id).await?;
     let rows = api.store.changes(id, params.status.as_deref()).await?;
     Ok(Json(rows.into_iter().map(view).collect()))
@@ -31,9 +41,11 @@ pub(super) async fn list(
 pub(super) async fn apply(
     State(api): State<Api>,
     Id(id): Id<Uuid>,
-    body: Option<Json<ApplyChanges>>,
+    OptionalBody(body): OptionalBody<ApplyChanges>,
 ) -> Result<Json<AppliedView>, Refusal> {
-    let Json(body) = body.unwrap_or_default();
+    if body.message.as_ref().is_some_and(|words| words.len() > MESSAGE_BYTES_MAX || words.contains('\0')) {
+        return Err(Refusal::invalid("the message must be at most 64 KiB without NUL characters"));
+    }
     // Read before the checkpoint is: a turn that ends in between leaves its changes pending, never applied unseen.
     let newest = api.store.newest_pending(id).await?;
     let session = find(&api, id).await?;

@@ -62,6 +62,7 @@ pub fn router(api: Api) -> Router {
         .route("/pool", get(health::pool))
         .route("/agents", get(health::agents))
         .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::wrong_method)
         .layer(axum::middleware::from_fn_with_state(api.clone(), auth::require_token));
     Router::new()
         .nest("/api", private)
@@ -69,6 +70,7 @@ pub fn router(api: Api) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::healthz))
         .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn(auth::require_known_host))
         .layer(CatchPanicLayer::custom(problem::panicked))

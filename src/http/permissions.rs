@@ -1,7 +1,7 @@
 //! `/api/permissions`.
 
 use super::Api;
-use super::problem::{Body, Id, Params, Refusal};
+use super::problem::{Body, Id, Params, Refusal, limit};
 use crate::store::permissions::PermissionRow;
 use crate::wire::api::PermissionView;
 use crate::wire::permission::AnswerBody;
@@ -22,7 +22,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Vec<PermissionView>>, Refusal> {
-    let rows = api.store.permissions(params.all, params.limit.unwrap_or(100).clamp(1, 500)).await?;
+    let rows = api.store.permissions(params.all, limit(params.limit, 100)?).await?;
     Ok(Json(rows.into_iter().map(view).collect()))
 }
 

@@ -3,9 +3,10 @@
 use crate::store::StoreError;
 use crate::wire::api::Problem;
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 /// An answer that is not what was asked for.
@@ -51,7 +52,10 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Refused { message, constraint } => refused(&message, constraint.as_deref()),
-            StoreError::BadValue(error) => Self::invalid(format!("a value cannot be stored: {error}")),
+            StoreError::BadValue(error) => Self::invalid(format!(
+                "a value cannot be stored ({}): change it and send the request again",
+                error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
+            )),
             StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::ReadOnly(_) => {
                 tracing::warn!(%error, "a request found the database away");
                 Self::new(
@@ -93,6 +97,19 @@ pub(super) async fn no_route() -> Refusal {
     Refusal::not_found("no such route")
 }
 
+pub(super) async fn wrong_method(method: Method) -> Refusal {
+    let words = format!("this route takes no {method}: the README lists what it takes");
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", words)
+}
+
+/// How many rows a listing may give: 1 to 500.
+pub(super) fn limit(asked: Option<i64>, default: i64) -> Result<i64, Refusal> {
+    match asked.unwrap_or(default) {
+        limit @ 1..=500 => Ok(limit),
+        _ => Err(Refusal::invalid("limit must be between 1 and 500")),
+    }
+}
+
 /// A defect in a handler: its own panic message is in the log, not in the answer.
 pub(super) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     tracing::error!("a request panicked");
@@ -103,6 +120,27 @@ pub(super) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
 #[derive(FromRequest)]
 #[from_request(via(axum::Json), rejection(Refusal))]
 pub(super) struct Body<T>(pub(super) T);
+
+/// As [`Body`], where nothing at all stands for the default. Whatever is there must be right: to take what was not understood
+/// for nothing would leave out what somebody asked for.
+pub(super) struct OptionalBody<T>(pub(super) T);
+
+impl<S: Send + Sync, T: serde::de::DeserializeOwned + Default> FromRequest<S> for OptionalBody<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        let whole = Request::from_parts(parts.clone(), body);
+        let bytes = Bytes::from_request(whole, state)
+            .await
+            .map_err(|rejection| unreadable(rejection.status(), rejection.body_text()))?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        let Body(value) = Body::from_request(Request::from_parts(parts, bytes.into()), state).await?;
+        Ok(Self(value))
+    }
+}
 
 /// `axum::extract::Path` whose refusals are problems.
 #[derive(FromRequestParts)]
@@ -116,8 +154,18 @@ pub(super) struct Params<T>(pub(super) T);
 
 impl From<JsonRejection> for Refusal {
     fn from(rejection: JsonRejection) -> Self {
-        Self::new(rejection.status(), "invalid", rejection.body_text())
+        unreadable(rejection.status(), rejection.body_text())
     }
+}
+
+fn unreadable(status: StatusCode, words: String) -> Refusal {
+    let words = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            "the request is larger than 8 MiB: a prompt may have 1 MiB".to_owned()
+        }
+        _ => words,
+    };
+    Refusal::new(status, "invalid", words)
 }
 
 impl From<PathRejection> for Refusal {

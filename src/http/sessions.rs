@@ -2,7 +2,8 @@
 
 use super::Api;
 use super::node::CloseOutcome;
-use super::problem::{Body, Id, Params, Refusal};
+use super::problem::{Body, Id, OptionalBody, Params, Refusal, limit};
+use crate::domain::clone_url::check_clone_url;
 use crate::domain::session::SessionStatus;
 use crate::store::sessions::{Closed, ConversationSummary, ProjectRow, SessionDetail, SessionRow};
 use crate::wire::api::{
@@ -44,7 +45,7 @@ pub(super) async fn list(
     {
         return Err(Refusal::invalid("status must be open or closed"));
     }
-    let rows = api.store.sessions(params.status.as_deref(), params.limit.unwrap_or(50).clamp(1, 500)).await?;
+    let rows = api.store.sessions(params.status.as_deref(), limit(params.limit, 50)?).await?;
     Ok(Json(rows.into_iter().map(session_view).collect()))
 }
 
@@ -78,9 +79,8 @@ pub(super) async fn get(State(api): State<Api>, Id(id): Id<Uuid>) -> Result<Json
 pub(super) async fn close(
     State(api): State<Api>,
     Id(id): Id<Uuid>,
-    body: Option<Json<CloseSession>>,
+    OptionalBody(CloseSession { force }): OptionalBody<CloseSession>,
 ) -> Result<Json<ClosedView>, Refusal> {
-    let force = body.is_some_and(|Json(body)| body.force);
     let session = find(&api, id).await?;
     if session.home.is_some_and(|home| home != api.node.id().0) {
         return Err(Refusal::conflict("the session's worktree is on another node: close it there"));
@@ -122,6 +122,9 @@ async fn ensure_project(
     url: Option<&str>,
     name: Option<String>,
 ) -> Result<Uuid, Refusal> {
+    if name.as_ref().is_some_and(|name| name.is_empty() || name.len() > 200 || name.contains('\0')) {
+        return Err(Refusal::invalid("the name must have 1 to 200 bytes without NUL characters"));
+    }
     match (path, url) {
         (Some(path), None) => {
             let path = api.node.usable_repository(path).await.map_err(Refusal::invalid)?;
@@ -130,13 +133,7 @@ async fn ensure_project(
             Ok(api.store.ensure_project(&name, Some(&path), None, Some(api.node.id().0)).await?)
         }
         (None, Some(url)) => {
-            if url.starts_with('-')
-                || url.contains("::")
-                || url.contains(char::is_whitespace)
-                || url.contains('\0')
-            {
-                return Err(Refusal::invalid("this is no clone URL: use https, ssh, git or file"));
-            }
+            check_clone_url(url).map_err(|bad| Refusal::invalid(bad.to_string()))?;
             let name = name.unwrap_or_else(|| last_part(url));
             Ok(api.store.ensure_project(&name, None, Some(url), None).await?)
         }

@@ -1,7 +1,7 @@
 //! `/api/tasks`.
 
 use super::Api;
-use super::problem::{Body, Id, Params, Refusal};
+use super::problem::{Body, Id, Params, Refusal, limit};
 use crate::domain::agent::AgentName;
 use crate::domain::session::SessionStatus;
 use crate::domain::task::{PROMPT_BYTES_MAX, TaskStatus};
@@ -33,7 +33,7 @@ pub(super) async fn list(
         let known: Vec<&str> = TaskStatus::ALL.iter().map(|status| status.as_str()).collect();
         return Err(Refusal::invalid(format!("status must be one of {}", known.join(", "))));
     }
-    let limit = params.limit.unwrap_or(50).clamp(1, 500);
+    let limit = limit(params.limit, 50)?;
     let rows = api.store.tasks(params.session, params.status.as_deref(), limit).await?;
     Ok(Json(rows.into_iter().map(view).collect()))
 }

@@ -223,7 +223,9 @@ impl Store {
         let before = client.prepare_cached(sql!("queue/finished_before")).await?;
         let tasks: Vec<Uuid> = finishes.iter().map(|f| f.task).collect();
         let fences: Vec<i64> = finishes.iter().map(|f| f.fence).collect();
-        let rows = client.query(&before, &[&tasks, &fences]).await?;
+        let status: Vec<&str> = finishes.iter().map(|f| f.status).collect();
+        let reasons: Vec<Option<&str>> = finishes.iter().map(|f| f.reason).collect();
+        let rows = client.query(&before, &[&tasks, &fences, &status, &reasons]).await?;
         let done: Vec<(Uuid, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         for (finish, outcome) in finishes.iter().zip(finished) {
             if *outcome == Finished::LostLease && done.contains(&(finish.task, finish.fence)) {

@@ -34,7 +34,7 @@ pub(super) async fn apply(
     }
     let lock = site.lock().await?;
     let saved = checkpoint::find(site, to).await?;
-    let project = project::find(&site.config, source).await?;
+    let project = project::find(&site.setup, source).await?;
     if project.key != site.stores.key() {
         return Err(WorktreeError::ProjectUnusable(
             "this is not the project that the session began with".into(),
@@ -42,7 +42,7 @@ pub(super) async fn apply(
     }
     let onto = {
         let stores_lock = Lock::take(&site.stores.lock).await?;
-        stores::bring_head(&site.config, &site.stores, &project, &stores_lock).await?
+        stores::bring_head(&site.setup, &site.stores, &project, &stores_lock).await?
     };
     let merged = onto != from_base;
     let tree = if merged { merge(site, from_base, &onto, to, &lock).await? } else { saved.tree.clone() };
@@ -100,6 +100,20 @@ async fn give(
     commit: &str,
     branch: &str,
 ) -> Result<(), WorktreeError> {
+    let theirs = |what| {
+        let git = Git::new(&site.setup, what).dir(&local.common_dir);
+        let git = git.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]);
+        match project::write_as(local) {
+            Some((uid, gid)) => git.run_as(uid, gid),
+            None => git,
+        }
+    };
+    // Asked first: a name that is taken must not leave objects there either.
+    let taken =
+        theirs("look at the branches").args(["for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads"]);
+    if let Some(why) = in_the_way(branch, &taken.run().await?.text()) {
+        return Err(unusable(branch, &why));
+    }
     let (wanted, pack) = (site.private.join("wanted.new"), site.private.join("pack.new"));
     files::write(&wanted, format!("{commit}\n^{onto}\n").as_bytes())?;
     let packed = site
@@ -110,14 +124,6 @@ async fn give(
         .run()
         .await?;
     files::write(&pack, &packed.stdout)?;
-    let theirs = |what| {
-        let git = Git::new(&site.config, what).dir(&local.common_dir);
-        let git = git.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]);
-        match project::write_as(local) {
-            Some((uid, gid)) => git.run_as(uid, gid),
-            None => git,
-        }
-    };
     theirs("hand over the commit").args(["unpack-objects", "-q"]).stdin(open(&pack)?).long().run().await?;
     for file in [wanted, pack] {
         files::remove(&file)?;
@@ -150,6 +156,16 @@ async fn push(
             Err(WorktreeError::Git { what: "push the branch", detail })
         }
     }
+}
+
+/// What of the branches that are there, one a line, makes a new one of that name impossible.
+fn in_the_way(branch: &str, all: &str) -> Option<String> {
+    let below = |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
+    if all.lines().any(|other| other == branch) {
+        return Some("it exists already".to_owned());
+    }
+    let other = all.lines().find(|other| below(branch, other) || below(other, branch))?;
+    Some(format!("the branch {other} is in its way"))
 }
 
 fn open(path: &Path) -> Result<File, WorktreeError> {

@@ -25,7 +25,7 @@ pub(super) async fn ensure(
         let lock = site.lock().await?;
         return finish(site, lock, Vec::new()).await;
     }
-    let found = project::find(&layout.config(), source).await?;
+    let found = project::find(&layout.setup(), source).await?;
     let site = layout.site(session, &found.key);
     files::make_dir(&site.stores.dir)?;
     let lock = site.lock().await?;
@@ -44,13 +44,13 @@ async fn begin(
     notices: &mut Vec<String>,
 ) -> Result<(), WorktreeError> {
     let stores_lock = Lock::take(&site.stores.lock).await?;
-    let head = stores::bring_head(&site.config, &site.stores, project, &stores_lock).await?;
+    let head = stores::bring_head(&site.setup, &site.stores, project, &stores_lock).await?;
     drop(stores_lock);
     let name = site.reference("base");
     let base = match files::read_line(&site.stores.ours.join(&name)) {
         Some(base) => base,
         None => {
-            let git = super::git::Git::new(&site.config, "name the base").dir(&site.stores.ours);
+            let git = super::git::Git::new(&site.setup, "name the base").dir(&site.stores.ours);
             git.args(["update-ref", &name, &head, ""]).holding(lock).run().await?;
             head
         }

@@ -57,7 +57,9 @@ pub enum WorktreeError {
         detail: String,
     },
     /// git, or the wait for a lock, took longer than its deadline.
-    #[error("could not {what} within {secs} seconds")]
+    #[error(
+        "could not {what} within {secs} seconds: check that what it works on answers (a remote, a disk, a git that holds a lock)"
+    )]
     Timeout {
         /// What was to be done.
         what: &'static str,

@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 /// For work on the local disk.
 const LOCAL: Duration = Duration::from_secs(120);
 /// For what may copy a whole history or cross a network.
-pub(super) const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG_DEADLINE: Duration = Duration::from_secs(600);
 /// Output that is gathered at most, in bytes; a listing of a million long paths stays below.
 const OUTPUT_BYTES_MAX: usize = 256 << 20;
 /// Standard error that is kept for the message, in bytes.
@@ -52,11 +52,21 @@ const NETWORK_VARS: [&str; 12] = [
     "NO_PROXY",
 ];
 
+/// What every git of a node has in common.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    /// The configuration that it reads.
+    pub config: PathBuf,
+    /// For what may copy a whole history or cross a network.
+    pub long_deadline: Duration,
+}
+
 /// A git command that is being put together.
 pub(super) struct Git {
     command: Command,
     what: &'static str,
     deadline: Duration,
+    long_deadline: Duration,
 }
 
 /// What a git that ran to its end left.
@@ -77,8 +87,8 @@ impl Output {
 }
 
 impl Git {
-    /// A git that reads `config` and is to `what` ("save the tree").
-    pub(super) fn new(config: &Path, what: &'static str) -> Self {
+    /// A git that is to `what` ("save the tree").
+    pub(super) fn new(setup: &Setup, what: &'static str) -> Self {
         let mut command = Command::new("git");
         command
             .env_clear()
@@ -86,7 +96,7 @@ impl Git {
             .env("LC_ALL", "C")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_ATTR_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", config)
+            .env("GIT_CONFIG_GLOBAL", &setup.config)
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "false")
             .env("SSH_ASKPASS", "false")
@@ -101,7 +111,7 @@ impl Git {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        Self { command, what, deadline: LOCAL }
+        Self { command, what, deadline: LOCAL, long_deadline: setup.long_deadline }
     }
 
     /// Which repository.
@@ -154,7 +164,7 @@ impl Git {
 
     /// May copy a history or cross a network.
     pub(super) fn long(mut self) -> Self {
-        self.deadline = LONG;
+        self.deadline = self.long_deadline;
         for name in NETWORK_VARS {
             if let Some(value) = std::env::var_os(name) {
                 self.command.env(name, value);
@@ -311,7 +321,8 @@ mod tests {
 
     fn hanging(file: &Path) -> Git {
         let script = format!("!sleep 600 & printf '%s\\n' $$ $! > {}; wait; :", file.display());
-        Git::new(Path::new("/dev/null"), "hang").args(["-c", &format!("alias.hang={script}"), "hang"])
+        let setup = Setup { config: "/dev/null".into(), long_deadline: LONG_DEADLINE };
+        Git::new(&setup, "hang").args(["-c", &format!("alias.hang={script}"), "hang"])
     }
 
     #[tokio::test]

@@ -2,18 +2,20 @@
 
 use super::error::WorktreeError;
 use super::files;
-use super::git::{CONFIG, Git};
+use super::git::{CONFIG, Git, Setup};
 use super::lock::Lock;
 use super::record::Record;
 use crate::domain::ids::SessionId;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The folders of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     root: PathBuf,
+    long_deadline: Duration,
 }
 
 /// The two stores of a project.
@@ -40,16 +42,16 @@ pub(super) struct Site {
     pub private: PathBuf,
     /// The project's stores.
     pub stores: Stores,
-    /// The configuration of our git.
-    pub config: PathBuf,
+    /// What our git has in common.
+    pub setup: Setup,
 }
 
 impl Layout {
     /// Makes the folders, closed to other accounts where they are ours alone, and writes the configuration.
-    pub(super) fn prepare(root: &Path) -> Result<Self, WorktreeError> {
+    pub(super) fn prepare(root: &Path, long_deadline: Duration) -> Result<Self, WorktreeError> {
         files::make_dir(root)?;
         let root = fs::canonicalize(root).map_err(WorktreeError::io(root))?;
-        let layout = Self { root };
+        let layout = Self { root, long_deadline };
         let git = layout.root.join("git");
         for dir in ["projects", "sessions"] {
             files::make_dir(&git.join(dir))?;
@@ -62,8 +64,13 @@ impl Layout {
         Ok(layout)
     }
 
-    pub(super) fn config(&self) -> PathBuf {
+    fn config(&self) -> PathBuf {
         self.root.join("git/config")
+    }
+
+    /// What our git has in common.
+    pub(super) fn setup(&self) -> Setup {
+        Setup { config: self.config(), long_deadline: self.long_deadline }
     }
 
     /// The stores of the project with that key.
@@ -84,7 +91,7 @@ impl Layout {
             tree: self.root.join("worktrees").join(session.to_string()),
             private: self.private(session),
             stores: self.stores(key),
-            config: self.config(),
+            setup: self.setup(),
         }
     }
 
@@ -103,7 +110,7 @@ impl Layout {
 impl Site {
     /// A git with the session's own HEAD and index; its objects and refs are those of ours.
     pub(super) fn git(&self, what: &'static str) -> Git {
-        Git::new(&self.config, what).dir(&self.private)
+        Git::new(&self.setup, what).dir(&self.private)
     }
 
     /// The same, on the session's files.

@@ -49,6 +49,7 @@ use crate::domain::ids::SessionId;
 use layout::{Layout, Site};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OnceCell;
 
 /// Files larger than this (64 MiB) are left out of checkpoints and named in a notice; a restore leaves them alone.
@@ -115,13 +116,20 @@ pub struct Applied {
 #[derive(Clone, Debug)]
 pub struct Worktrees {
     root: PathBuf,
+    long_deadline: Duration,
     layout: Arc<OnceCell<Layout>>,
 }
 
 impl Worktrees {
     /// Worktrees below `root`; nothing is touched before the first call.
     pub fn new(root: PathBuf) -> Self {
-        Self { root, layout: Arc::new(OnceCell::new()) }
+        Self::with_deadline(root, git::LONG_DEADLINE)
+    }
+
+    /// The same, where a git that may copy a whole history or cross a network is given up after `long_deadline` (10 minutes
+    /// in [`Self::new`]).
+    pub fn with_deadline(root: PathBuf, long_deadline: Duration) -> Self {
+        Self { root, long_deadline, layout: Arc::new(OnceCell::new()) }
     }
 
     /// Says whether sessions can be made on a project, before one is. A clone URL is only checked for its form.
@@ -129,7 +137,7 @@ impl Worktrees {
     /// # Errors
     /// [`WorktreeError::ProjectUnusable`], saying what to do.
     pub async fn check_project(&self, project: &ProjectSource) -> Result<(), WorktreeError> {
-        project::find(&self.layout().await?.config(), project).await.map(drop)
+        project::find(&self.layout().await?.setup(), project).await.map(drop)
     }
 
     /// Makes the session's worktree, or verifies it, or repairs it: meant to be called before every turn.
@@ -238,6 +246,6 @@ impl Worktrees {
     }
 
     async fn layout(&self) -> Result<&Layout, WorktreeError> {
-        self.layout.get_or_try_init(|| async { Layout::prepare(&self.root) }).await
+        self.layout.get_or_try_init(|| async { Layout::prepare(&self.root, self.long_deadline) }).await
     }
 }

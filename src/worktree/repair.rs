@@ -35,7 +35,7 @@ pub(super) async fn repair(
     lock: &Lock,
     notices: &mut Vec<String>,
 ) -> Result<(), WorktreeError> {
-    stores::mend_hub(&site.config, &site.stores).await?;
+    stores::mend_hub(&site.setup, &site.stores).await?;
     make_private(site, &record.base)?;
     let last = checkpoint::latest(site).await?;
     make_private(site, &last.commit)?;

@@ -2,7 +2,7 @@
 
 use super::error::WorktreeError;
 use super::files;
-use super::git::Git;
+use super::git::{Git, Setup};
 use super::layout::Stores;
 use super::lock::Lock;
 use super::project::{LocalRepository, Project, without_credentials};
@@ -22,14 +22,14 @@ const HUB_CONFIG: &str =
 /// # Errors
 /// [`WorktreeError::ProjectUnusable`] when the project cannot be read.
 pub(super) async fn bring_head(
-    config: &Path,
+    setup: &Setup,
     stores: &Stores,
     project: &Project,
     lock: &Lock,
 ) -> Result<String, WorktreeError> {
     let format = project.local.as_ref().map_or("sha1", |local| &local.object_format);
-    make_ours(config, stores, project, format, lock).await?;
-    make_hub(config, stores, &hub_config(project), format, lock).await?;
+    make_ours(setup, stores, project, format, lock).await?;
+    make_hub(setup, stores, &hub_config(project), format, lock).await?;
     let seen = files::read_line(&stores.ours.join(PROJECT_HEAD));
     if let (Some(local), Some(seen)) = (&project.local, &seen)
         && *seen == local.head
@@ -41,19 +41,19 @@ pub(super) async fn bring_head(
     {
         link_objects(local, &stores.ours);
     }
-    fetch_head(config, stores, project, lock).await?;
+    fetch_head(setup, stores, project, lock).await?;
     files::read_line(&stores.ours.join(PROJECT_HEAD)).ok_or_else(|| {
         WorktreeError::ProjectUnusable("its HEAD could not be read; make a first commit".into())
     })
 }
 
 async fn fetch_head(
-    config: &Path,
+    setup: &Setup,
     stores: &Stores,
     project: &Project,
     lock: &Lock,
 ) -> Result<(), WorktreeError> {
-    let fetched = Git::new(config, "fetch the project")
+    let fetched = Git::new(setup, "fetch the project")
         .dir(&stores.ours)
         .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"])
         .args(["--no-recurse-submodules", "--update-shallow", "--end-of-options", &project.remote])
@@ -90,18 +90,18 @@ pub(super) fn without_password(detail: &str, project: &Project) -> String {
 ///
 /// # Errors
 /// [`WorktreeError::Git`] when ours is gone: then there is nothing to mend from.
-pub(super) async fn mend_hub(config: &Path, stores: &Stores) -> Result<(), WorktreeError> {
+pub(super) async fn mend_hub(setup: &Setup, stores: &Stores) -> Result<(), WorktreeError> {
     if is_repository(&stores.hub) && borrows(stores) {
         return Ok(());
     }
     let lock = Lock::take(&stores.lock).await?;
-    let ours = Git::new(config, "open the project's store").dir(&stores.ours);
+    let ours = Git::new(setup, "open the project's store").dir(&stores.ours);
     let format = ours.args(["rev-parse", "--show-object-format"]).run().await?.text();
-    make_hub(config, stores, HUB_CONFIG, &format, &lock).await
+    make_hub(setup, stores, HUB_CONFIG, &format, &lock).await
 }
 
 async fn make_ours(
-    config: &Path,
+    setup: &Setup,
     stores: &Stores,
     project: &Project,
     format: &str,
@@ -109,7 +109,7 @@ async fn make_ours(
 ) -> Result<(), WorktreeError> {
     if !is_repository(&stores.ours) {
         // Whatever is there was never finished: the rename is the last step.
-        let new = init(config, &stores.dir, format, lock).await?;
+        let new = init(setup, &stores.dir, format, lock).await?;
         if let Some(local) = &project.local
             && let Some(exclude) = files::read(&local.common_dir.join("info/exclude"), 1 << 20)
         {
@@ -124,14 +124,14 @@ async fn make_ours(
 
 /// Makes the hub when it is missing, and mends what every worktree of it needs.
 async fn make_hub(
-    config: &Path,
+    setup: &Setup,
     stores: &Stores,
     hub_config: &str,
     format: &str,
     lock: &Lock,
 ) -> Result<(), WorktreeError> {
     if !is_repository(&stores.hub) {
-        let new = init(config, &stores.dir, format, lock).await?;
+        let new = init(setup, &stores.dir, format, lock).await?;
         let path = new.join("config");
         let mut text = files::read(&path, 1 << 20).unwrap_or_default();
         text.extend_from_slice(hub_config.as_bytes());
@@ -184,14 +184,14 @@ fn hub_config(project: &Project) -> String {
 }
 
 async fn init(
-    config: &Path,
+    setup: &Setup,
     dir: &Path,
     format: &str,
     lock: &Lock,
 ) -> Result<std::path::PathBuf, WorktreeError> {
     let new = dir.join("making.git");
     files::remove(&new)?;
-    Git::new(config, "make a store")
+    Git::new(setup, "make a store")
         .args(["init", "--quiet", "--bare"])
         .args([format!("--object-format={format}")])
         .args(["--end-of-options".as_ref(), new.as_os_str()])

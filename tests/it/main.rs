@@ -4,6 +4,7 @@
 mod support;
 
 mod backend_conformance;
+mod bad_input;
 mod cli;
 mod embedded_postgres;
 mod event_log;
@@ -15,6 +16,7 @@ mod opencode_turns;
 mod permissions;
 mod process;
 mod queue;
+mod queue_model;
 mod queue_traps;
 mod rescue;
 mod schema;

@@ -8,6 +8,8 @@ mod ends;
 mod hints;
 mod keys;
 mod order;
+mod outage;
+mod races;
 
 use crate::support::queue::plain;
 use agentpool::domain::task::ClaimedTask;

@@ -230,7 +230,7 @@ async fn a_look_over_a_new_connection_voids_what_was_seen() {
 }
 
 #[tokio::test]
-async fn the_twentieth_loss_of_a_node_is_the_last_and_a_drain_is_no_loss() {
+async fn f91_the_twentieth_loss_of_a_node_is_the_last_and_a_drain_is_no_loss() {
     let queue = Queue::new().await;
     let (dead, other) = (queue.node().await, queue.node().await);
     for (attempt, losses, status) in [(100, 0, "queued"), (19, 18, "queued"), (20, 19, "failed")] {

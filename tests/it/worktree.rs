@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test tells by its panic what went wrong")]
 
 mod apply;
+mod born;
 mod changes;
 mod checkpoint;
 mod create;
+mod hanging;
 mod hostile;
 mod kill;
+mod planted;
 mod remove;
 mod restore;
 

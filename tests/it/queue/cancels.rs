@@ -74,7 +74,7 @@ async fn a_cancel_of_a_running_task_is_told_to_its_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_a_cancel_and_a_claim_one_wins_by_the_row() {
+async fn f93_of_a_cancel_and_a_claim_one_wins_by_the_row() {
     let queue = Arc::new(Queue::new().await);
     let (one, two) = (queue.node().await, queue.node().await);
     for _ in 0..40 {

@@ -77,7 +77,7 @@ async fn a_zombies_finish_in_the_same_batch_leaves_the_conversation_alone() {
 }
 
 #[tokio::test]
-async fn a_head_that_waits_blocks_its_lane_and_comes_back_as_the_head() {
+async fn f92_a_head_that_waits_blocks_its_lane_and_comes_back_as_the_head() {
     let queue = Queue::new().await;
     let (session, node) = (queue.session().await, queue.node().await);
     let ids = queue.put_all(session, &["1", "2"]).await;

@@ -11,7 +11,7 @@ fn key(key: &str, hash: &str) -> IdempotencyKey {
 }
 
 #[tokio::test]
-async fn a_key_stands_for_one_request() {
+async fn f94_a_key_stands_for_one_request() {
     let queue = Queue::new().await;
     let task = plain(queue.session().await, "x");
     let Enqueued::New(id) = queue.store.enqueue(&task, Some(&key("k", "h"))).await.unwrap() else { panic!() };
@@ -35,7 +35,7 @@ async fn a_refused_request_does_not_use_up_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_key_sent_many_times_at_once_makes_one_task() {
+async fn f94_a_key_sent_many_times_at_once_makes_one_task() {
     let queue = Queue::new().await;
     let session = queue.session().await;
     for round in 0..5 {

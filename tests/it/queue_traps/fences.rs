@@ -12,7 +12,7 @@ use agentpool::store::tasks::NewTask;
 use std::time::Duration;
 
 #[tokio::test]
-async fn trap_5_a_zombies_event_waits_for_the_fence_and_then_is_refused() {
+async fn f90_trap_5_a_zombies_event_waits_for_the_fence_and_then_is_refused() {
     let queue = Queue::new().await;
     let (session, node) = (queue.session().await, queue.node().await);
     queue.put(&plain(session, "x")).await;
@@ -58,7 +58,7 @@ async fn fingerprint(queue: &Queue) -> String {
 }
 
 #[tokio::test]
-async fn trap_5_nothing_that_a_zombie_reports_is_written() {
+async fn f90_trap_5_nothing_that_a_zombie_reports_is_written() {
     let queue = Queue::new().await;
     let (session, node) = (queue.session().await, queue.node().await);
     queue.put_all(session, &["x", "y"]).await;

@@ -69,6 +69,23 @@ impl User {
         self.run_in(self.home.path(), args).await
     }
 
+    /// As [`User::run`], with that text on its stdin.
+    pub async fn run_with(&self, stdin: &str, args: &[&str]) -> Ended {
+        use tokio::io::AsyncWriteExt;
+        let mut child = self.command(self.home.path(), args).stdin(Stdio::piped()).spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        let text = stdin.to_owned();
+        // A command that has read enough closes it early.
+        let fed = tokio::spawn(async move { drop(pipe.write_all(text.as_bytes()).await) });
+        let output = timeout(PATIENCE, child.wait_with_output()).await.expect("the command hangs").unwrap();
+        fed.await.unwrap();
+        Ended {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// As [`User::run`], in another folder.
     pub async fn run_in(&self, folder: &Path, args: &[&str]) -> Ended {
         let mut command = self.command(folder, args);

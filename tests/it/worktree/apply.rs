@@ -87,7 +87,7 @@ async fn a_conflict_leaves_the_project_byte_identical() {
 }
 
 #[tokio::test]
-async fn apply_refuses_a_branch_that_exists_and_a_change_that_is_none() {
+async fn f83_apply_refuses_a_branch_that_exists_and_a_change_that_is_none() {
     let repos = Repos::new();
     let (all, wt) = ensured(&repos, session()).await;
     let same = all.checkpoint(&wt, "same").await.expect("saved");
@@ -95,13 +95,14 @@ async fn apply_refuses_a_branch_that_exists_and_a_change_that_is_none() {
     assert!(matches!(none, Err(WorktreeError::NothingToApply)), "{none:?}");
     write(&wt.path, "new", "n");
     let after = all.checkpoint(&wt, "after").await.expect("saved");
-    let main = git(&repos.user, &["rev-parse", "main"]);
-    for branch in ["main", "main/x", "--force", "../x"] {
+    git(&repos.user, &["branch", "deep/er"]);
+    let before = picture(&repos.user);
+    for branch in ["main", "main/x", "deep", "--force", "../x"] {
         let refused =
             all.apply(&source(&repos), wt.session, &wt.base_commit, &after.commit, branch, "m").await;
         assert!(matches!(refused, Err(WorktreeError::BranchUnusable { .. })), "{branch}: {refused:?}");
     }
-    assert_eq!(git(&repos.user, &["rev-parse", "main"]), main);
+    assert!(picture(&repos.user) == before, "not even objects are left there");
 }
 
 #[tokio::test]

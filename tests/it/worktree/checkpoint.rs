@@ -40,7 +40,7 @@ async fn an_unchanged_worktree_gives_the_checkpoint_before_and_says_so() {
 }
 
 #[tokio::test]
-async fn what_an_agent_commits_is_safe_in_ours_when_the_hub_is_gone() {
+async fn f89_what_an_agent_commits_is_safe_in_ours_when_the_hub_is_gone() {
     let repos = Repos::new();
     let (all, wt) = ensured(&repos, session()).await;
     write(&wt.path, "c.txt", "committed\n");
@@ -55,7 +55,7 @@ async fn what_an_agent_commits_is_safe_in_ours_when_the_hub_is_gone() {
 }
 
 #[tokio::test]
-async fn nested_repositories_are_named_and_neither_saved_nor_opened_nor_removed() {
+async fn s18_nested_repositories_are_named_and_neither_saved_nor_opened_nor_removed() {
     let repos = Repos::new();
     let (all, wt) = ensured(&repos, session()).await;
     let before = all.checkpoint(&wt, "before").await.expect("saved");
@@ -76,7 +76,7 @@ async fn nested_repositories_are_named_and_neither_saved_nor_opened_nor_removed(
 }
 
 #[tokio::test]
-async fn a_submodule_keeps_its_commit_and_its_configuration_does_not_run() {
+async fn s18_a_submodule_keeps_its_commit_and_its_configuration_does_not_run() {
     let repos = Repos::new();
     let root = repos.dir.path().canonicalize().unwrap();
     git(&root, &["clone", "-q", "user", "lib"]);

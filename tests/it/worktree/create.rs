@@ -156,7 +156,7 @@ async fn f85_ninety_six_worktrees_at_once_in_one_project_all_succeed() {
 }
 
 #[tokio::test]
-async fn the_same_session_ensured_at_once_is_made_once() {
+async fn f85_the_same_session_ensured_at_once_is_made_once() {
     let repos = Repos::new();
     let id = session();
     let made = futures::future::join_all((0..16).map(|_| ensured(&repos, id))).await;
@@ -165,7 +165,7 @@ async fn the_same_session_ensured_at_once_is_made_once() {
 }
 
 #[tokio::test]
-async fn the_projects_own_collection_takes_nothing_from_ours() {
+async fn f89_the_projects_own_collection_takes_nothing_from_ours() {
     let repos = Repos::new();
     let (all, wt) = ensured(&repos, session()).await;
     write(&repos.user, "other.txt", "o");

@@ -125,7 +125,7 @@ async fn s16_nothing_that_an_agent_plants_runs_in_our_git() {
 }
 
 #[tokio::test]
-async fn a_hub_that_no_git_can_open_costs_the_commits_at_most_never_the_files() {
+async fn s16_a_hub_that_no_git_can_open_costs_the_commits_at_most_never_the_files() {
     let repos = Repos::new();
     let (all, wt) = ensured(&repos, session()).await;
     write(&wt.path, "c.txt", "c\n");
@@ -189,7 +189,7 @@ fn s19_git_variables_of_our_own_environment_are_not_obeyed() {
 }
 
 #[tokio::test]
-async fn everything_but_apply_leaves_the_project_byte_identical() {
+async fn s16_everything_but_apply_leaves_the_project_byte_identical() {
     let repos = Repos::new();
     git(&repos.user, &["config", "core.fsmonitor", "touch ../marker; false"]);
     write(&repos.user, "a.txt", "uncommitted");

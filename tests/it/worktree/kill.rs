@@ -64,7 +64,7 @@ async fn f82_what_a_killed_worktree_add_leaves_is_repaired() {
 
 /// A dropped future stands in for a kill: it stops between any two steps, and its git is killed.
 #[tokio::test]
-async fn every_operation_cut_off_anywhere_is_finished_by_the_next_ensure() {
+async fn f82_every_operation_cut_off_anywhere_is_finished_by_the_next_ensure() {
     let repos = Repos::with_files(200);
     let (all, wt) = ensured(&repos, session()).await;
     write(&wt.path, "keep.txt", "k\n");
@@ -94,7 +94,7 @@ async fn every_operation_cut_off_anywhere_is_finished_by_the_next_ensure() {
 
 /// A real SIGKILL: the git that ran at that moment lives on, and holds the lock until it is done.
 #[test]
-fn after_sigkill_of_the_whole_program_the_next_one_finishes_what_it_began() {
+fn f82_after_sigkill_of_the_whole_program_the_next_one_finishes_what_it_began() {
     const INNER: &str = "AGENTPOOL_TEST_TO_BE_KILLED";
     let runtime = tokio::runtime::Runtime::new().unwrap();
     if let Some(told) = std::env::var_os(INNER) {
@@ -126,7 +126,7 @@ fn after_sigkill_of_the_whole_program_the_next_one_finishes_what_it_began() {
         ];
         for round in 0..20_u64 {
             let name =
-                "worktree::kill::after_sigkill_of_the_whole_program_the_next_one_finishes_what_it_began";
+                "worktree::kill::f82_after_sigkill_of_the_whole_program_the_next_one_finishes_what_it_began";
             let seen = numbered(&wt);
             let mut child = std::process::Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", name])

@@ -36,7 +36,7 @@ async fn f81_what_is_dirty_or_unmerged_is_kept_unless_forced_and_then_still_save
 }
 
 #[tokio::test]
-async fn a_clean_worktree_is_removed_unforced() {
+async fn f81_a_clean_worktree_is_removed_unforced() {
     let repos = Repos::new();
     let (all, wt) = ensured(&repos, session()).await;
     write(&wt.path, "ignored/x", "x");
