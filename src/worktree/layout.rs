@@ -3,6 +3,7 @@
 use super::error::WorktreeError;
 use super::files;
 use super::git::{CONFIG, Git};
+use super::glance::Glances;
 use super::lock::Lock;
 use super::record::Record;
 use crate::domain::ids::SessionId;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     root: PathBuf,
+    glances: Glances,
 }
 
 /// The two stores of a project.
@@ -42,6 +44,8 @@ pub(super) struct Site {
     pub stores: Stores,
     /// The configuration of our git.
     pub config: PathBuf,
+    /// What was seen of it last.
+    pub glances: Glances,
 }
 
 impl Layout {
@@ -49,7 +53,7 @@ impl Layout {
     pub(super) fn prepare(root: &Path) -> Result<Self, WorktreeError> {
         files::make_dir(root)?;
         let root = fs::canonicalize(root).map_err(WorktreeError::io(root))?;
-        let layout = Self { root };
+        let layout = Self { root, glances: Glances::default() };
         let git = layout.root.join("git");
         for dir in ["projects", "sessions"] {
             files::make_dir(&git.join(dir))?;
@@ -85,6 +89,7 @@ impl Layout {
             private: self.private(session),
             stores: self.stores(key),
             config: self.config(),
+            glances: self.glances.clone(),
         }
     }
 

@@ -6,6 +6,7 @@ mod apply;
 mod changes;
 mod checkpoint;
 mod create;
+mod glance;
 mod hostile;
 mod kill;
 mod remove;
