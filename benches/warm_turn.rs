@@ -10,6 +10,7 @@ use clap::Parser;
 use parts::figures::Report;
 use parts::stage::Stage;
 use parts::{follow, memory, one_shot, overhead, ready};
+use support::leaks::marked_processes;
 
 /// Goals for what agentpool adds to a warm turn, in ms.
 const SMALL: (usize, f64) = (200, 25.0);
@@ -21,6 +22,9 @@ struct Args {
     /// A few rounds of everything in less than a minute: shows that the benchmark works, its figures say little
     #[arg(long)]
     quick: bool,
+    /// Only what agentpool adds to a warm turn
+    #[arg(long)]
+    turns: bool,
     /// The figures as JSON, and nothing else on stdout
     #[arg(long)]
     json: bool,
@@ -46,7 +50,7 @@ fn main() {
     let args = Args::parse();
     let effort = if args.quick { QUICK } else { WHOLE };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (report, left) = runtime.block_on(run(&effort));
+    let (report, left) = runtime.block_on(run(&effort, args.turns));
     let machine = machine(args.quick);
     if args.json {
         let mut json = report.as_json(&machine);
@@ -60,7 +64,7 @@ fn main() {
 }
 
 /// Everything on one data folder; what carries its mark at the end is left behind.
-async fn run(effort: &Effort) -> (Report, usize) {
+async fn run(effort: &Effort, only_turns: bool) -> (Report, usize) {
     let mut report = Report::default();
     let stage = Stage::set().await;
     let mut running = stage.serve().await;
@@ -70,6 +74,10 @@ async fn run(effort: &Effort) -> (Report, usize) {
     say("a warm turn, 5,000 files");
     let (_, large) =
         overhead::measure(&stage, &mut running, LARGE.0, effort.rounds, LARGE.1, &mut report).await;
+    if only_turns {
+        running.stop().await;
+        return (report, marked_processes(&stage.place.mark()).len());
+    }
     say("opencode run");
     let repository = small.repos.user.clone();
     one_shot::measure(&stage, &running, &repository, effort.one_shots, warm_ms, &mut report).await;
@@ -81,7 +89,7 @@ async fn run(effort: &Effort) -> (Report, usize) {
     memory::measure(&stage, &mut running, &repository, effort.sessions, &mut report).await;
     running.stop().await;
     drop(large);
-    (report, support::leaks::marked_processes(&stage.place.mark()).len())
+    (report, marked_processes(&stage.place.mark()).len())
 }
 
 fn say(what: &str) {

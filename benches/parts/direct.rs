@@ -128,6 +128,13 @@ impl Heard {
     }
 }
 
+/// How long the parts of a turn took.
+pub struct Took {
+    pub hand_over_ms: f64,
+    pub agent_ms: f64,
+    pub all_ms: f64,
+}
+
 /// A conversation that agentpool knows nothing of.
 pub struct Conversation {
     server: Server,
@@ -137,8 +144,8 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// One turn; how long it took from the call to the end that the stream tells, in ms.
-    pub async fn turn(&mut self, ear: &mut Ear, prompt: &str, answer: &str) -> f64 {
+    /// One turn, from the call to the end that the stream tells.
+    pub async fn turn(&mut self, ear: &mut Ear, prompt: &str, answer: &str) -> Took {
         ear.take();
         self.turns += 1;
         let begun = Instant::now();
@@ -152,22 +159,27 @@ impl Conversation {
         let request = request.json(&json!({ "messageID": message, "parts": [part] }));
         request.send().await.unwrap().error_for_status().unwrap();
         let ended = async {
-            let (mut said, mut answered) = (String::new(), false);
+            let (mut said, mut answered, mut taken) = (String::new(), false, begun);
             loop {
                 let heard = ear.next().await;
                 if !heard.is_of(&self.id) {
                     continue;
                 }
                 said.push_str(heard.delta().unwrap_or_default());
+                if heard.is_prompt() && heard.properties["info"]["id"] == message && taken == begun {
+                    taken = heard.at;
+                }
                 answered |= heard.answers(&message);
                 if answered && heard.is_idle() {
-                    return (said, heard.at);
+                    return (said, taken, heard.at);
                 }
             }
         };
-        let (said, ended) = tokio::time::timeout(PATIENCE, ended).await.expect("the turn ends in time");
+        let (said, taken, ended) =
+            tokio::time::timeout(PATIENCE, ended).await.expect("the turn ends in time");
         assert_eq!(said, answer);
-        ended.duration_since(begun).as_secs_f64() * 1e3
+        let ms = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64() * 1e3;
+        Took { hand_over_ms: ms(begun, taken), agent_ms: ms(taken, ended), all_ms: ms(begun, ended) }
     }
 }
 

@@ -20,6 +20,10 @@ impl Samples {
         sorted.get(rank).copied().unwrap_or(f64::NAN)
     }
 
+    pub fn min(&self) -> f64 {
+        self.at(0.0)
+    }
+
     pub fn max(&self) -> f64 {
         self.at(1.0)
     }
@@ -86,6 +90,8 @@ pub struct Breakdown {
     pub files: usize,
     /// What happens, and its samples in ms.
     pub steps: Vec<(&'static str, Samples)>,
+    /// What two of the steps take without agentpool.
+    pub plain: Vec<(&'static str, Samples)>,
 }
 
 /// Everything that a run has found.
@@ -111,16 +117,20 @@ impl Report {
         let mut header = vec!["STEP".to_owned()];
         header.extend(self.breakdowns.iter().map(|of| format!("{} FILES", of.files)));
         let header: Vec<&str> = header.iter().map(String::as_str).collect();
-        let steps = self.breakdowns.first().map_or(0, |of| of.steps.len());
-        let rows = (0..steps).map(|step| {
-            let mut row = vec![self.breakdowns[0].steps[step].0.to_owned()];
-            row.extend(self.breakdowns.iter().map(|of| {
+        let Some(first) = self.breakdowns.first() else { return };
+        let steps = first.steps.iter().enumerate().map(|(step, (name, _))| {
+            let cells = self.breakdowns.iter().map(|of| {
                 let sum: f64 = of.steps.iter().map(|(_, samples)| samples.median()).sum();
                 let median = of.steps[step].1.median();
                 format!("{median:.1} ms  {:.0} %", 100.0 * median / sum)
-            }));
-            row
+            });
+            [(*name).to_owned()].into_iter().chain(cells).collect::<Vec<_>>()
         });
+        let plain = first.plain.iter().enumerate().map(|(step, (name, _))| {
+            let cells = self.breakdowns.iter().map(|of| format!("{:.1} ms", of.plain[step].1.median()));
+            [(*name).to_owned()].into_iter().chain(cells).collect()
+        });
+        let rows = steps.chain(plain);
         println!("{}", table(&header, rows));
         let missed = self.figures.iter().filter(|figure| figure.verdict() == "MISSED").count();
         match missed {
@@ -142,7 +152,7 @@ impl Report {
             })
         });
         let breakdowns = self.breakdowns.iter().map(|of| {
-            let steps = of.steps.iter().map(|(step, samples)| {
+            let steps = of.steps.iter().chain(&of.plain).map(|(step, samples)| {
                 json!({"step": step, "median_ms": samples.median(), "p95_ms": samples.at(0.95)})
             });
             json!({"files": of.files, "steps": steps.collect::<Vec<_>>()})

@@ -1,7 +1,7 @@
 //! What agentpool adds to a warm turn, and where the time of one goes. The same prompt goes to the same server through the queue
 //! and by plain HTTP, in turn, so that whatever else the machine does hits both.
 
-use super::direct::{Conversation, Ear, Heard, Server};
+use super::direct::{Conversation, Ear, Heard, Server, Took};
 use super::figures::{Breakdown, Figure, Goal, Report, Samples};
 use super::stage::{Clock, Running, Stage, Turn, repository};
 use crate::support::repos::Repos;
@@ -20,6 +20,9 @@ const HAND_OVER: &str = "hand over: prompt to the agent";
 const AGENT: &str = "the agent's own time";
 const CHANGES: &str = "checkpoint, changes, result and log stored";
 const FINISH: &str = "finish: final row committed and read";
+
+const PLAIN_HAND_OVER: &str = "  by plain HTTP: hand over";
+const PLAIN_AGENT: &str = "  by plain HTTP: the agent's own time";
 
 /// A session with its worktree, and a conversation of the other kind in the same worktree.
 pub struct Pair {
@@ -45,11 +48,11 @@ pub async fn measure(
         running.database.turn(pair.session, PROMPT).await;
         pair.direct.turn(&mut pair.ear, PROMPT, ANSWER).await;
     }
-    let (mut pooled, mut direct, mut steps) = (Samples::default(), Samples::default(), Vec::new());
+    let (mut pooled, mut direct, mut steps) = (Samples::default(), Vec::new(), Vec::new());
     for round in 0..rounds {
         // Whoever goes second finds warmer caches: they take turns at that too.
         if round % 2 == 1 {
-            direct.0.push(pair.direct.turn(&mut pair.ear, PROMPT, ANSWER).await);
+            direct.push(pair.direct.turn(&mut pair.ear, PROMPT, ANSWER).await);
         }
         pair.ear.take();
         let turn = running.database.turn(pair.session, PROMPT).await;
@@ -57,14 +60,19 @@ pub async fn measure(
         let heard = pair.ear.take();
         steps.push(took(stage.clock, running, &turn, &pair.agent_session, &heard).await);
         if round % 2 == 0 {
-            direct.0.push(pair.direct.turn(&mut pair.ear, PROMPT, ANSWER).await);
+            direct.push(pair.direct.turn(&mut pair.ear, PROMPT, ANSWER).await);
         }
     }
-    tell(&pair, &pooled, &direct, goal_ms, report);
+    let of_plain = |part: fn(&Took) -> f64| direct.iter().map(part).collect::<Samples>();
+    tell(&pair, &pooled, &of_plain(|took| took.all_ms), goal_ms, report);
     let names = [CLAIM, PREPARE, HAND_OVER, AGENT, CHANGES, FINISH];
     let of_step = |step: usize| steps.iter().map(|took| took[step]).collect();
     let steps = names.iter().enumerate().map(|(step, name)| (*name, of_step(step))).collect();
-    report.breakdowns.push(Breakdown { files: pair.files, steps });
+    let plain = vec![
+        (PLAIN_HAND_OVER, of_plain(|took| took.hand_over_ms)),
+        (PLAIN_AGENT, of_plain(|took| took.agent_ms)),
+    ];
+    report.breakdowns.push(Breakdown { files: pair.files, steps, plain });
     (pooled.median(), pair)
 }
 
@@ -91,6 +99,8 @@ fn tell(pair: &Pair, pooled: &Samples, direct: &Samples, goal_ms: f64, report: &
     say("the same by plain HTTP to the same server, median", direct.median(), Goal::None);
     say("what agentpool adds, median of the pairs", over.median(), Goal::AtMost(goal_ms));
     say("what agentpool adds, 95th of 100 pairs", over.at(0.95), Goal::None);
+    // On a busy machine the nearest to what a quiet one would tell.
+    say("what agentpool adds, fastest turn of each kind", pooled.min() - direct.min(), Goal::None);
 }
 
 /// How long each step took: from the rows, and where these cannot tell from the agent's own stream.
