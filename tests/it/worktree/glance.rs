@@ -32,9 +32,13 @@ async fn an_untouched_worktree_is_saved_without_git_and_an_ignored_file_does_not
 #[tokio::test]
 async fn every_kind_of_change_is_seen_after_a_look_that_saw_none() {
     let repos = Repos::new();
+    write(&repos.user, "ignored/tracked.txt", "one\n");
+    git(&repos.user, &["add", "-f", "ignored/tracked.txt"]);
+    git(&repos.user, &["commit", "-q", "-m", "one that is tracked all the same"]);
     let (all, wt) = ensured(&repos, session()).await;
     write(&wt.path, "ignored/x", "x");
-    let changes: [(&str, fn(&Path)); 7] = [
+    let changes: [(&str, fn(&Path)); 8] = [
+        ("a tracked file below what is ignored", |tree| write(tree, "ignored/tracked.txt", "two\n")),
         ("content of the same length, with the old time set again", |tree| {
             let file = tree.join("a.txt");
             let old = fs::metadata(&file).unwrap();
