@@ -10,6 +10,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// What somebody does to a worktree.
+type Change = fn(&Path);
+
 #[tokio::test]
 async fn an_untouched_worktree_is_saved_without_git_and_an_ignored_file_does_not_count_as_a_touch() {
     let repos = Repos::new();
@@ -37,7 +40,7 @@ async fn every_kind_of_change_is_seen_after_a_look_that_saw_none() {
     git(&repos.user, &["commit", "-q", "-m", "one that is tracked all the same"]);
     let (all, wt) = ensured(&repos, session()).await;
     write(&wt.path, "ignored/x", "x");
-    let changes: [(&str, fn(&Path)); 8] = [
+    let changes: [(&str, Change); 8] = [
         ("a tracked file below what is ignored", |tree| write(tree, "ignored/tracked.txt", "two\n")),
         ("content of the same length, with the old time set again", |tree| {
             let file = tree.join("a.txt");
