@@ -26,6 +26,7 @@ mod create;
 mod error;
 mod files;
 mod git;
+mod glance;
 mod hub;
 mod layout;
 mod lock;

@@ -11,11 +11,12 @@ use std::path::Path;
 type Tree = BTreeMap<String, String>;
 
 /// Where programs begin, and the folder that their modules lie in.
-const ROOTS: [(&str, &str); 4] = [
+const ROOTS: [(&str, &str); 5] = [
     ("src/lib.rs", "src/"),
     ("src/main.rs", "src/"),
     ("tests/it/main.rs", "tests/it/"),
     ("tests/kill/main.rs", "tests/kill/"),
+    ("benches/warm_turn.rs", "benches/"),
 ];
 /// Longest file of src, in lines.
 const LINES_MAX: usize = 400;
@@ -122,7 +123,8 @@ fn dead_files(tree: &Tree) -> Vec<String> {
         while let Some(path) = open.pop() {
             let Some(text) = tree.get(&path) else { continue };
             let tokens = tokens(text);
-            let below = module_of(&path, base);
+            // A root's modules lie beside it.
+            let below = if path == root { Vec::new() } else { module_of(&path, base) };
             for Declared { path: name, line } in declared_modules(&tokens) {
                 let stem = format!("{base}{}", [below.clone(), name].concat().join("/"));
                 let file = [format!("{stem}.rs"), format!("{stem}/mod.rs")];
@@ -134,7 +136,7 @@ fn dead_files(tree: &Tree) -> Vec<String> {
             reached.insert(path);
         }
     }
-    let all = sources(tree, "src/").chain(sources(tree, "tests/"));
+    let all = ["src/", "tests/", "benches/"].into_iter().flat_map(|base| sources(tree, base));
     breaches.extend(
         all.filter(|(path, _)| !reached.contains(*path))
             .map(|(path, _)| format!("{path}: no mod reaches it")),
@@ -342,10 +344,15 @@ mod breaches {
             ("src/pool/inline/deep.rs", ""),
             ("src/pool/attic.rs", ""),
             ("tests/it/main.rs", "mod gone;"),
+            ("benches/warm_turn.rs", "mod parts;\n#[path = \"../tests/it/lent.rs\"]\npub mod lent;"),
+            ("benches/parts/mod.rs", ""),
+            ("benches/parts/idle.rs", ""),
         ];
         let breaches = dead_files(&house(&files));
-        assert_eq!(breaches.len(), 2, "{breaches:?}");
-        assert!(breaches[0].contains("gone") && breaches[1].contains("src/pool/attic.rs"), "{breaches:?}");
+        assert_eq!(breaches.len(), 3, "{breaches:?}");
+        for (breach, of) in breaches.iter().zip(["gone", "src/pool/attic.rs", "benches/parts/idle.rs"]) {
+            assert!(breach.contains(of), "{breach} is not of {of}");
+        }
     }
 
     #[test]

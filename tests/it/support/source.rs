@@ -199,7 +199,7 @@ pub fn declared_modules(tokens: &[Token]) -> Vec<Declared> {
             "mod" if word(tokens, at + 2) == "{" => {
                 inline.push((depth + 1, word(tokens, at + 1).to_owned()));
             }
-            "mod" if word(tokens, at + 2) == ";" => {
+            "mod" if word(tokens, at + 2) == ";" && !is_borrowed(tokens, at) => {
                 let mut path: Vec<String> = inline.iter().map(|(_, name)| name.clone()).collect();
                 path.push(word(tokens, at + 1).to_owned());
                 out.push(Declared { path, line: tokens[at].line });
@@ -208,6 +208,13 @@ pub fn declared_modules(tokens: &[Token]) -> Vec<Declared> {
         }
     }
     out
+}
+
+/// True for `#[path = "…"] mod x;`: the file is another crate's, which reaches it too.
+fn is_borrowed(tokens: &[Token], at: usize) -> bool {
+    let at = if word(tokens, at.wrapping_sub(1)) == "pub" { at - 1 } else { at };
+    let before = |back: usize| word(tokens, at.wrapping_sub(back));
+    (before(1), before(2), before(3)) == ("]", "=", "path")
 }
 
 /// The token's text; empty behind the end.
