@@ -9,6 +9,7 @@ use crate::store::changes::StoredChange;
 use crate::wire::api::{AppliedView, ApplyChanges, ChangeView};
 use axum::Json;
 use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -31,9 +32,9 @@ pub(super) async fn list(
 pub(super) async fn apply(
     State(api): State<Api>,
     Id(id): Id<Uuid>,
-    body: Option<Json<ApplyChanges>>,
+    body: Result<Option<Json<ApplyChanges>>, JsonRejection>,
 ) -> Result<Json<AppliedView>, Refusal> {
-    let Json(body) = body.unwrap_or_default();
+    let Json(body) = body?.unwrap_or_default();
     // Read before the checkpoint is: a turn that ends in between leaves its changes pending, never applied unseen.
     let newest = api.store.newest_pending(id).await?;
     let session = find(&api, id).await?;

@@ -10,6 +10,7 @@ use crate::wire::api::{
 };
 use axum::Json;
 use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -78,9 +79,9 @@ pub(super) async fn get(State(api): State<Api>, Id(id): Id<Uuid>) -> Result<Json
 pub(super) async fn close(
     State(api): State<Api>,
     Id(id): Id<Uuid>,
-    body: Option<Json<CloseSession>>,
+    body: Result<Option<Json<CloseSession>>, JsonRejection>,
 ) -> Result<Json<ClosedView>, Refusal> {
-    let force = body.is_some_and(|Json(body)| body.force);
+    let force = body?.is_some_and(|Json(body)| body.force);
     let session = find(&api, id).await?;
     if session.home.is_some_and(|home| home != api.node.id().0) {
         return Err(Refusal::conflict("the session's worktree is on another node: close it there"));
