@@ -52,7 +52,12 @@ impl From<StoreError> for Refusal {
         match error {
             StoreError::Refused { message, constraint } => refused(&message, constraint.as_deref()),
             StoreError::BadValue(error) => Self::invalid(format!("a value cannot be stored: {error}")),
-            StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::ReadOnly(_) => {
+            StoreError::Unavailable(_)
+            | StoreError::Exhausted
+            | StoreError::Pooler(_)
+            | StoreError::NotAdmitted(_)
+            | StoreError::Busy(_)
+            | StoreError::ReadOnly(_) => {
                 tracing::warn!(%error, "a request found the database away");
                 Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -60,7 +65,7 @@ impl From<StoreError> for Refusal {
                     format!("{error}; try again in a moment"),
                 )
             }
-            StoreError::Statement(_) => {
+            StoreError::NotAllowed(_) | StoreError::Statement(_) => {
                 tracing::error!(%error, "a request failed");
                 Self::internal("the request failed; the service's log has the details")
             }
