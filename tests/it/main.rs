@@ -12,6 +12,7 @@ mod install;
 mod opencode_backend;
 mod opencode_turns;
 mod permissions;
+mod postgres_faults;
 mod process;
 mod queue;
 mod queue_traps;

@@ -72,12 +72,18 @@ pub fn scripted_agent(backend: &str) -> agentpool::config::AgentConfig {
     serde_json::from_value(serde_json::json!({ "backend": backend })).unwrap()
 }
 
-fn connection_string(config: &tokio_postgres::Config) -> String {
+/// What a configuration file would say of it.
+pub fn connection_string(config: &tokio_postgres::Config) -> String {
     let host = match &config.get_hosts()[0] {
         tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
         tokio_postgres::config::Host::Tcp(name) => name.clone(),
     };
-    format!("host={host} user={} dbname={}", config.get_user().unwrap(), config.get_dbname().unwrap())
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    format!(
+        "host={host} port={port} user={} dbname={}",
+        config.get_user().unwrap(),
+        config.get_dbname().unwrap()
+    )
 }
 
 impl TestNode {
