@@ -118,6 +118,14 @@ async fn f39_two_nodes_work_side_by_side_on_a_database_that_is_serializable_by_d
     let strict =
         format!("ALTER DATABASE {} SET default_transaction_isolation = 'serializable'", queue.db.name);
     queue.sql.batch_execute(&strict).await.unwrap();
+    let only = "CREATE FUNCTION only_read_committed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF current_setting('transaction_isolation') <> 'read committed' THEN
+                RAISE EXCEPTION 'a lane was written in a % transaction', current_setting('transaction_isolation');
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER only_read_committed BEFORE UPDATE ON agentpool.lanes FOR EACH ROW EXECUTE FUNCTION only_read_committed()";
+    queue.sql.batch_execute(only).await.unwrap();
     let nodes = [queue.node().await, queue.node().await];
     for _ in 0..20 {
         let session = queue.session().await;

@@ -14,7 +14,19 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// All at once: they wait, and hardly work.
 #[tokio::test(flavor = "multi_thread")]
+async fn f28_f29_f30_a_connection_that_falls_silent_is_noticed_and_costs_nothing() {
+    tokio::join!(
+        f28_a_statement_whose_answer_never_comes_fails_and_its_connection_is_not_used_again(),
+        f28_a_connection_that_died_while_it_rested_costs_no_statement(),
+        f28_f29_a_node_whose_connections_all_fall_silent_keeps_its_turn_and_works_on(),
+        f29_a_listener_whose_way_is_a_black_hole_notices_and_comes_back_when_it_is_none(),
+        f29_a_listener_whose_backend_is_stopped_is_replaced_and_hears_again(),
+        f30_what_was_notified_while_nobody_could_hear_is_found_after_the_reconnect(),
+    );
+}
+
 async fn f28_a_statement_whose_answer_never_comes_fails_and_its_connection_is_not_used_again() {
     let queue = Queue::new().await;
     let way = PgWay::to(&queue.db.config).await;
@@ -32,7 +44,6 @@ async fn f28_a_statement_whose_answer_never_comes_fails_and_its_connection_is_no
     store.write_probe().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn f28_a_connection_that_died_while_it_rested_costs_no_statement() {
     let queue = Queue::new().await;
     let way = PgWay::to(&queue.db.config).await;
@@ -48,7 +59,6 @@ async fn f28_a_connection_that_died_while_it_rested_costs_no_statement() {
     assert!(way.made() > made);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn f28_f29_a_node_whose_connections_all_fall_silent_keeps_its_turn_and_works_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = scripted_config(&folder).await;
@@ -92,7 +102,6 @@ fn is_listening(state: &ListenerState) -> bool {
     *state == ListenerState::Listening
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn f29_a_listener_whose_way_is_a_black_hole_notices_and_comes_back_when_it_is_none() {
     let queue = Queue::new().await;
     let way = PgWay::to(&queue.db.config).await;
@@ -122,7 +131,6 @@ impl Drop for Stopped {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn f29_a_listener_whose_backend_is_stopped_is_replaced_and_hears_again() {
     let queue = Queue::new().await;
     let node = queue.node().await;
@@ -152,7 +160,6 @@ async fn f29_a_listener_whose_backend_is_stopped_is_replaced_and_hears_again() {
     run.await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn f30_what_was_notified_while_nobody_could_hear_is_found_after_the_reconnect() {
     let queue = Queue::new().await;
     let (way, node) = (PgWay::to(&queue.db.config).await, queue.node().await);

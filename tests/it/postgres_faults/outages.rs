@@ -24,7 +24,15 @@ async fn node_on(cluster: &OwnCluster) -> TestNode {
     TestNode::start(config, vec![folder]).await
 }
 
+/// Both at once, on clusters of their own: they wait more than they work.
 #[tokio::test(flavor = "multi_thread")]
+async fn f25_f43_outages_short_and_long_cost_no_task_and_no_lease() {
+    tokio::join!(
+        f43_over_an_outage_longer_than_a_lease_nothing_is_stolen_and_every_turn_ends_once(),
+        f25_over_restarts_every_few_seconds_all_tasks_end_exactly_once_and_in_order()
+    );
+}
+
 async fn f43_over_an_outage_longer_than_a_lease_nothing_is_stolen_and_every_turn_ends_once() {
     let mut cluster = OwnCluster::start("outage").await;
     let nodes = [node_on(&cluster).await, node_on(&cluster).await, node_on(&cluster).await];
@@ -108,7 +116,6 @@ async fn what_is_asked_meanwhile_is_refused_with_words(node: &TestNode, session:
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn f25_over_restarts_every_few_seconds_all_tasks_end_exactly_once_and_in_order() {
     let mut cluster = OwnCluster::start("restarts").await;
     let node = node_on(&cluster).await;
