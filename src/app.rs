@@ -9,6 +9,7 @@ mod postgres;
 
 pub use crate::store::StoreError;
 pub use crate::store::migrate::MigrateError;
+pub use crate::store::probe::NotificationsError;
 pub use data_folder::{DataFolder, DataFolderError};
 pub use error::AppError;
 pub use postgres::DatabaseError;
@@ -32,6 +33,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::listener::{Listener, ListenerState, listener};
 use crate::store::migrate::migrate;
+use crate::store::probe::check_notifications;
 use crate::worktree::Worktrees;
 use keepers::{feed_commits, feed_hints, serve_http, sweep, until, until_after, upkeep};
 use local_node::NodeHandle;
@@ -134,6 +136,8 @@ impl Node {
         shutdown: Shutdown,
     ) -> Result<Running, AppError> {
         let store = Store::new(database.direct(), database.reads());
+        // Before anything is written: the migration's lock would stay with a pooler's connection.
+        check_notifications(&store).await?;
         migrate(&store).await?;
         if database.is_embedded() {
             store.set_search_path().await?;

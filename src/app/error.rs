@@ -4,6 +4,7 @@ use super::data_folder::DataFolderError;
 use super::postgres::DatabaseError;
 use crate::store::StoreError;
 use crate::store::migrate::MigrateError;
+use crate::store::probe::NotificationsError;
 use std::net::SocketAddr;
 
 /// Why a node could not start or go on. Each says what to do.
@@ -40,6 +41,9 @@ pub enum AppError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Nor will it.
+    #[error(transparent)]
+    Notifications(#[from] NotificationsError),
     /// The incarnation's lock is not to be had.
     #[error(
         "another agentpool runs with this node's id on the same database: was the data folder copied? Delete the file `node_id` \

@@ -1,6 +1,6 @@
 //! What can go wrong in a command, and the exit code that says so. Decides nothing else.
 
-use crate::app::{AppError, DataFolderError, DatabaseError, MigrateError, StoreError};
+use crate::app::{AppError, DataFolderError, DatabaseError, MigrateError, NotificationsError, StoreError};
 use crate::config::ConfigError;
 use crate::install::InstallError;
 use crate::telemetry::TelemetryError;
@@ -165,17 +165,29 @@ impl CliError {
 fn of_the_app(error: &AppError) -> Exit {
     match error {
         AppError::DataFolder(DataFolderError::InUse(_)) | AppError::SameNode => Exit::NotFoundOrConflict,
-        AppError::Agent { .. } | AppError::Deaf(_) => Exit::Config,
+        AppError::Agent { .. }
+        | AppError::Deaf(_)
+        | AppError::Notifications(NotificationsError::Lost)
+        | AppError::Notifications(NotificationsError::Store(
+            StoreError::Pooler(_) | StoreError::NotAdmitted(_),
+        ))
+        | AppError::Migrate(MigrateError::Store(StoreError::NotAllowed(_))) => Exit::Config,
         AppError::Postgres(DatabaseError::Url { .. }) | AppError::Migrate(MigrateError::TooOld(_)) => {
             Exit::Config
         }
-        AppError::Unwritten(_)
-        | AppError::Store(StoreError::Unavailable(_))
-        | AppError::Migrate(MigrateError::Store(StoreError::Unavailable(_))) => Exit::Unavailable,
+        AppError::Unwritten(_) => Exit::Unavailable,
+        AppError::Store(error)
+        | AppError::Migrate(MigrateError::Store(error))
+        | AppError::Notifications(NotificationsError::Store(error))
+            if error.is_transient() =>
+        {
+            Exit::Unavailable
+        }
         AppError::DataFolder(_)
         | AppError::Postgres(_)
         | AppError::Migrate(_)
         | AppError::Store(_)
+        | AppError::Notifications(_)
         | AppError::Listen { .. }
         | AppError::Defect(_)
         | AppError::PartEnded

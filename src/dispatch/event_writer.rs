@@ -6,16 +6,19 @@ use crate::domain::ids::SessionId;
 use crate::domain::task::Lease;
 use crate::domain::turn::TurnEvent;
 use crate::failpoint::failpoint;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
 /// Shortest time between two commits under load: 40 a second.
 const TICK: Duration = Duration::from_millis(25);
 /// Events that may wait; beyond it the senders wait.
 const QUEUE_MAX: usize = 1024;
+/// Bytes of those events; beyond it the senders wait too. One event that is larger has the line for itself.
+const QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Bytes of text that one batch takes.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Bytes up to which neighbouring pieces of text become one row. Far below the size at which the edge cuts a text, even when
@@ -40,6 +43,7 @@ pub enum WriteEnded {
 pub struct TurnLog {
     lease: Lease,
     queue: mpsc::Sender<Entry>,
+    room: Arc<Semaphore>,
 }
 
 enum Entry {
@@ -50,6 +54,8 @@ enum Entry {
     Event {
         lease: Lease,
         event: LoggedEvent,
+        /// Its bytes of the line, given back when it is taken out.
+        room: Option<OwnedSemaphorePermit>,
     },
     /// Answered when everything before it is stored. Ends the turn's log when `close` is set.
     Flush {
@@ -63,6 +69,7 @@ enum Entry {
 #[derive(Clone)]
 pub struct EventWriter {
     queue: mpsc::Sender<Entry>,
+    room: Arc<Semaphore>,
 }
 
 impl EventWriter {
@@ -73,21 +80,25 @@ impl EventWriter {
         committed: broadcast::Sender<SessionId>,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, entries) = mpsc::channel(QUEUE_MAX);
-        (Self { queue }, Writer { source, committed, turns: HashMap::new() }.run(entries))
+        let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX));
+        (Self { queue, room }, Writer { source, committed, turns: HashMap::new() }.run(entries))
     }
 
     /// Opens the log of one turn; numbers go on after `last_seq`.
     pub async fn open(&self, lease: Lease, last_seq: i64) -> TurnLog {
         // The writer outlives every sender, so a send cannot fail while we hold one.
         let _ = self.queue.send(Entry::Open { lease, last_seq }).await;
-        TurnLog { lease, queue: self.queue.clone() }
+        TurnLog { lease, queue: self.queue.clone(), room: self.room.clone() }
     }
 }
 
 impl TurnLog {
     /// Puts one event in line. Waits when the line is full.
     pub async fn write(&self, event: LoggedEvent) {
-        let _ = self.queue.send(Entry::Event { lease: self.lease, event }).await;
+        let bytes = u32::try_from(size(&event).min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        let room = self.room.clone().acquire_many_owned(bytes).await.ok();
+        let _ = self.queue.send(Entry::Event { lease: self.lease, event, room }).await;
     }
 
     /// Waits until all of the turn's events so far are stored.
@@ -161,7 +172,8 @@ impl Writer {
                 self.turns.insert(lease, Turn { last_seq, pending: Vec::new(), ended: None });
                 0
             }
-            Entry::Event { lease, event } => {
+            Entry::Event { lease, event, room } => {
+                drop(room);
                 let bytes = size(&event);
                 if let Some(turn) = self.turns.get_mut(&lease).filter(|turn| turn.ended.is_none()) {
                     merge(&mut turn.pending, event);
@@ -271,12 +283,27 @@ fn merge(pending: &mut Vec<LoggedEvent>, event: LoggedEvent) {
     }
 }
 
+/// About how many bytes an event holds.
 fn size(event: &LoggedEvent) -> usize {
-    match event {
-        LoggedEvent::Agent(TurnEvent::Text(text) | TurnEvent::Reasoning(text)) => text.len(),
-        LoggedEvent::Agent(TurnEvent::ToolCall(call) | TurnEvent::ToolUpdate(call)) => {
-            call.output.as_ref().map_or(256, |output| output.len() + 256)
+    use TurnEvent::{Notice, Permission, Reasoning, Retry, Text, ToolCall, ToolUpdate};
+    let rest = match event {
+        LoggedEvent::Agent(Text(text) | Reasoning(text) | Notice(text)) => text.len(),
+        LoggedEvent::Agent(ToolCall(call) | ToolUpdate(call)) => {
+            call.output.as_ref().map_or(0, String::len) + call.input.as_ref().map_or(0, size_of_json)
         }
-        _ => 256,
+        LoggedEvent::Agent(Permission(request)) => size_of_json(&request.payload),
+        LoggedEvent::Agent(Retry { message, .. }) => message.len(),
+        _ => 0,
+    };
+    // What an event takes at least.
+    rest + 256
+}
+
+fn size_of_json(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(|item| size_of_json(item) + 16).sum(),
+        Value::Object(fields) => fields.iter().map(|(key, item)| key.len() + size_of_json(item) + 16).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
 }

@@ -78,11 +78,14 @@ async fn forward(mut hints: broadcast::Receiver<Hint>, wakes: broadcast::Sender<
 impl From<StoreError> for SourceError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::ReadOnly(_) => {
-                Self::Unavailable(Box::new(error))
-            }
+            StoreError::Unavailable(_)
+            | StoreError::Exhausted
+            | StoreError::Pooler(_)
+            | StoreError::NotAdmitted(_)
+            | StoreError::Busy(_)
+            | StoreError::ReadOnly(_) => Self::Unavailable(Box::new(error)),
             StoreError::BadValue(_) | StoreError::Refused { .. } => Self::BadValue(Box::new(error)),
-            StoreError::Statement(_) => Self::Failed(Box::new(error)),
+            StoreError::NotAllowed(_) | StoreError::Statement(_) => Self::Failed(Box::new(error)),
         }
     }
 }

@@ -111,7 +111,9 @@ pub enum EmbeddedPostgresError {
     #[error(transparent)]
     Spawn(#[from] SpawnError),
     /// `initdb` failed.
-    #[error("initdb failed ({exit}): {output}")]
+    #[error(
+        "initdb failed ({exit}): {output}; see who owns the data folder, and free some space on its disk when that is full"
+    )]
     Initdb {
         /// How it ended.
         exit: ChildExit,

@@ -56,7 +56,12 @@ impl From<StoreError> for Refusal {
                 "a value cannot be stored ({}): change it and send the request again",
                 error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
             )),
-            StoreError::Unavailable(_) | StoreError::Busy(_) | StoreError::ReadOnly(_) => {
+            StoreError::Unavailable(_)
+            | StoreError::Exhausted
+            | StoreError::Pooler(_)
+            | StoreError::NotAdmitted(_)
+            | StoreError::Busy(_)
+            | StoreError::ReadOnly(_) => {
                 tracing::warn!(%error, "a request found the database away");
                 Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -64,7 +69,7 @@ impl From<StoreError> for Refusal {
                     format!("{error}; try again in a moment"),
                 )
             }
-            StoreError::Statement(_) => {
+            StoreError::NotAllowed(_) | StoreError::Statement(_) => {
                 tracing::error!(%error, "a request failed");
                 Self::internal("the request failed; the service's log has the details")
             }

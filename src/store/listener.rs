@@ -2,12 +2,13 @@
 //! whoever is woken reads rows. The connection also holds the incarnation's advisory lock, whose loss tells other nodes
 //! that this one is gone.
 
+use super::connect::connect;
 use super::{Store, StoreError, sql};
 use futures::StreamExt;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -139,7 +140,7 @@ impl From<tokio_postgres::Error> for Deaf {
 }
 
 async fn listen(store: &Store, lock_key: i32, tell: &Tell) -> Result<(), Deaf> {
-    let (client, mut connection) = store.direct().connect(NoTls).await?;
+    let (client, mut connection) = connect(store.direct()).await?;
     let messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
     futures::pin_mut!(messages);
     let mut talk = std::pin::pin!(talk(&client, lock_key, &tell.locked));

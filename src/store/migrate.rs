@@ -1,8 +1,8 @@
 //! Brings the schema up to date. refinery takes no lock of its own, so an advisory lock is held around it: of several
 //! nodes that start together one migrates and the others wait.
 
+use super::connect::connect;
 use super::{Store, StoreError, sql};
-use tokio_postgres::NoTls;
 
 mod embedded {
     refinery::embed_migrations!("sql/migrations");
@@ -27,7 +27,7 @@ pub enum MigrateError {
 /// # Errors
 /// When the database cannot be reached, is too old, or a migration fails; nothing is half-applied.
 pub async fn migrate(store: &Store) -> Result<(), MigrateError> {
-    let (mut client, connection) = store.direct().connect(NoTls).await.map_err(StoreError::from)?;
+    let (mut client, connection) = connect(store.direct()).await?;
     let driver = tokio::spawn(connection);
     let outcome = locked(&mut client).await;
     drop(client);

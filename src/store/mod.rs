@@ -11,14 +11,17 @@ pub mod listener;
 pub mod migrate;
 pub mod nodes;
 pub mod permissions;
+pub mod probe;
 pub mod queue;
 pub mod sessions;
+mod silence;
 pub mod tasks;
 pub mod turns;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
 use std::sync::Arc;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::NoTlsError;
 
 /// The text of `sql/<name>.sql`.
 macro_rules! sql {
@@ -53,6 +56,27 @@ pub enum StoreError {
     /// No connection, or it broke; try again later.
     #[error("the database cannot be reached ({}): check that it runs and takes connections", causes(.0.as_ref()))]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Every connection of a pool was in use for longer than a caller waits; try again later.
+    #[error("the service's connections to the database are all in use")]
+    Exhausted,
+    /// What answers is a connection pooler that takes no settings.
+    #[error(
+        "the URL leads to a connection pooler, which the engine cannot work through ({}): name the way past it with \
+         --database-direct-url", causes(.0)
+    )]
+    Pooler(#[source] tokio_postgres::Error),
+    /// The server is there and refuses the login, or has no such database; or the URL demands TLS.
+    #[error(
+        "the database does not let us in ({}): check user, password and database in its URL, and that it demands no TLS, \
+         which is not offered yet", causes(.0)
+    )]
+    NotAdmitted(#[source] tokio_postgres::Error),
+    /// The role may not do this.
+    #[error(
+        "the database does not let our role do its work ({}): GRANT CREATE ON DATABASE to it, or use a database that it owns",
+        causes(.0)
+    )]
+    NotAllowed(#[source] tokio_postgres::Error),
     /// A constraint refused the row: the caller's input is wrong.
     #[error("{message}")]
     Refused {
@@ -62,16 +86,16 @@ pub enum StoreError {
         constraint: Option<String>,
     },
     /// A value that Postgres cannot hold (NUL, too large …): this row alone is at fault.
-    #[error("the database cannot hold a value: {0}")]
+    #[error("the database cannot hold a value: {}", causes(.0))]
     BadValue(#[source] tokio_postgres::Error),
     /// A deadlock, a serialisation failure or a lock that was not free in time; try again.
-    #[error("the database was too busy: {0}")]
+    #[error("the database was too busy: {}", causes(.0))]
     Busy(#[source] tokio_postgres::Error),
     /// The database cannot be written (a standby, or set read-only).
     #[error("the database is read-only: point the service at the primary")]
     ReadOnly(#[source] tokio_postgres::Error),
     /// Anything else: a defect of ours or a schema that is not ours.
-    #[error("the database refused a statement: {0}")]
+    #[error("the database refused a statement: {}", causes(.0))]
     Statement(#[source] tokio_postgres::Error),
 }
 
@@ -85,13 +109,16 @@ fn causes(error: &(dyn std::error::Error + Send + Sync)) -> String {
 impl StoreError {
     /// May the same call work in a moment?
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Busy(_) | Self::ReadOnly(_))
+        matches!(self, Self::Unavailable(_) | Self::Exhausted | Self::Busy(_) | Self::ReadOnly(_))
     }
 }
 
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else {
+            if std::error::Error::source(&error).is_some_and(|cause| cause.is::<NoTlsError>()) {
+                return Self::NotAdmitted(error);
+            }
             return if error.is_closed()
                 || error.code().is_none() && std::error::Error::source(&error).is_some()
             {
@@ -118,17 +145,22 @@ impl From<tokio_postgres::Error> for StoreError {
             {
                 Self::Busy(error)
             }
+            () if code == SqlState::INSUFFICIENT_PRIVILEGE => Self::NotAllowed(error),
             () if code == SqlState::READ_ONLY_SQL_TRANSACTION => Self::ReadOnly(error),
+            // PgBouncer's words for the `options` that carry our time limits.
+            () if class == "08" && db.message().contains("startup parameter") => Self::Pooler(error),
+            () if ["28", "3D"].contains(&class) => Self::NotAdmitted(error),
             () if ["08", "57", "53", "58"].contains(&class) => Self::Unavailable(Box::new(error)),
             () => Self::Statement(error),
         }
     }
 }
 
-impl From<deadpool_postgres::PoolError> for StoreError {
-    fn from(error: deadpool_postgres::PoolError) -> Self {
+impl From<PoolError> for StoreError {
+    fn from(error: PoolError) -> Self {
         match error {
-            deadpool_postgres::PoolError::Backend(error) => match Self::from(error) {
+            PoolError::Timeout(TimeoutType::Wait) => Self::Exhausted,
+            PoolError::Backend(error) => match Self::from(error) {
                 Self::Statement(error) => Self::Unavailable(Box::new(error)),
                 other => other,
             },
@@ -145,10 +177,10 @@ impl Store {
         let direct = connect::harden(direct);
         Self {
             inner: Arc::new(Inner {
-                engine: connect::pool(direct.clone(), 8),
-                tick: connect::pool(direct.clone(), 1),
-                renew: connect::pool(direct.clone(), 1),
-                reads: connect::pool(reads, 8),
+                engine: connect::pool(direct.clone(), 8, connect::SILENCE),
+                tick: connect::pool(direct.clone(), 1, connect::SILENCE),
+                renew: connect::pool(direct.clone(), 1, connect::RENEW_SILENCE),
+                reads: connect::pool(reads, 8, connect::SILENCE),
                 direct,
             }),
         }

@@ -14,6 +14,7 @@ mod node_faults;
 mod opencode_backend;
 mod opencode_turns;
 mod permissions;
+mod postgres_faults;
 mod process;
 mod queue;
 mod queue_model;

@@ -96,7 +96,7 @@ async fn engine(name: &str, url: &str) -> Check {
             "the role needs CREATE and TEMPORARY on the database, on a server that is no read-only replica";
         return Check::fail(name, problem, advice);
     }
-    match connection.round_trip().await {
+    match connection.round_trip(url).await {
         Ok(()) => Check::ok(name, format!("PostgreSQL {version}, can be written, delivers notifications")),
         Err(problem) => Check::fail(
             name,
@@ -161,12 +161,15 @@ impl Connection {
         written.map_err(|problem| format!("cannot be written: {problem}"))
     }
 
-    async fn round_trip(&mut self) -> Result<(), String> {
+    /// From a second connection: a pooler in transaction mode passes on what its server says during the very statement that
+    /// notifies, and drops all that comes later.
+    async fn round_trip(&mut self, url: &str) -> Result<(), String> {
         within(self.client.batch_execute(&format!("LISTEN {CHANNEL}"))).await?;
-        within(self.client.batch_execute(&format!("NOTIFY {CHANNEL}"))).await?;
+        let speaker = Self::open(url).await?;
+        within(speaker.client.batch_execute(&format!("NOTIFY {CHANNEL}"))).await?;
         match timeout(DEADLINE, self.notified.recv()).await {
             Ok(Some(())) => Ok(()),
-            _ => Err("a NOTIFY does not arrive at its own LISTEN".to_owned()),
+            _ => Err("a NOTIFY does not arrive at a LISTEN".to_owned()),
         }
     }
 }

@@ -38,7 +38,7 @@ async fn an_insert_wakes_the_engine_when_it_is_committed() {
 }
 
 #[tokio::test]
-async fn ten_thousand_hints_for_one_task_are_one_claim() {
+async fn f31_ten_thousand_hints_for_one_task_are_one_claim() {
     let queue = Queue::new().await;
     let (session, node) = (queue.session().await, queue.node().await);
     let stop = CancellationToken::new();

@@ -66,7 +66,11 @@ pub fn plain(session: Uuid, prompt: &str) -> NewTask {
 impl Queue {
     /// A migrated database that knows the agents `a` and `b`.
     pub async fn new() -> Self {
-        let db = fresh_database().await;
+        Self::on(fresh_database().await).await
+    }
+
+    /// The same in a database that is there.
+    pub async fn on(db: TestDatabase) -> Self {
         let store = Store::new(db.config.clone(), db.config.clone());
         migrate(&store).await.unwrap();
         store.upsert_agent("a", "scripted", None).await.unwrap();
