@@ -91,6 +91,25 @@ impl Ear {
         std::iter::from_fn(|| self.events.try_recv().ok()).collect()
     }
 
+    /// What was heard until a prompt in that conversation was taken up and the conversation idle after it.
+    pub async fn whole_turn(&mut self, session: &str) -> (Heard, Heard) {
+        let hearing = async {
+            let taken = loop {
+                match self.next().await {
+                    heard if heard.is_of(session) && heard.is_prompt() => break heard,
+                    _ => {}
+                }
+            };
+            loop {
+                match self.next().await {
+                    heard if heard.is_of(session) && heard.is_idle() => return (taken, heard),
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, hearing).await.expect("the stream tells of the whole turn")
+    }
+
     async fn next(&mut self) -> Heard {
         self.events.recv().await.expect("the server's stream goes on")
     }

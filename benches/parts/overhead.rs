@@ -1,11 +1,12 @@
 //! What agentpool adds to a warm turn, and where the time of one goes. The same prompt goes to the same server through the queue
 //! and by plain HTTP, in turn, so that whatever else the machine does hits both.
 
-use super::direct::{Conversation, Ear, Heard, Server, Took};
+use super::direct::{Conversation, Ear, Server, Took};
 use super::figures::{Breakdown, Figure, Goal, Report, Samples};
 use super::stage::{Clock, Running, Stage, Turn, repository};
 use crate::support::repos::Repos;
 use chrono::{DateTime, Utc};
+use std::time::Instant;
 use uuid::Uuid;
 
 /// One word, so that the model's pauses between words do not count.
@@ -57,8 +58,8 @@ pub async fn measure(
         pair.ear.take();
         let turn = running.database.turn(pair.session, PROMPT).await;
         pooled.0.push(turn.ended.duration_since(turn.inserted).as_secs_f64() * 1e3);
-        let heard = pair.ear.take();
-        steps.push(took(stage.clock, running, &turn, &pair.agent_session, &heard).await);
+        let (taken, idle) = pair.ear.whole_turn(&pair.agent_session).await;
+        steps.push(took(stage.clock, running, &turn, taken.at, idle.at).await);
         if round % 2 == 0 {
             direct.push(pair.direct.turn(&mut pair.ear, PROMPT, ANSWER).await);
         }
@@ -104,25 +105,14 @@ fn tell(pair: &Pair, pooled: &Samples, direct: &Samples, goal_ms: f64, report: &
 }
 
 /// How long each step took: from the rows, and where these cannot tell from the agent's own stream.
-async fn took(
-    clock: Clock,
-    running: &Running,
-    turn: &Turn,
-    agent_session: &str,
-    heard: &[Heard],
-) -> [f64; 6] {
+async fn took(clock: Clock, running: &Running, turn: &Turn, taken: Instant, idle: Instant) -> [f64; 6] {
     let query = "SELECT t.dispatched_at, t.started_at, c.created_at
                  FROM agentpool.tasks t JOIN agentpool.checkpoints c ON c.task_id = t.id AND c.kind = 'after'
                  WHERE t.id = $1";
     let row = running.database.sql().query_one(query, &[&turn.task]).await.unwrap();
     let at = |column: usize| clock.of_row(row.get::<_, DateTime<Utc>>(column));
-    let first = |wanted: fn(&Heard) -> bool| {
-        let found = heard.iter().find(|heard| heard.is_of(agent_session) && wanted(heard));
-        clock.of(found.expect("the stream told of the whole turn").at)
-    };
-    let inserted = clock.of(turn.inserted);
-    let (dispatched, started, stored) = (at(0), at(1), at(2));
-    let (taken, idle) = (first(Heard::is_prompt), first(Heard::is_idle));
+    let (inserted, dispatched, started) = (clock.of(turn.inserted), at(0), at(1));
+    let (taken, idle, stored) = (clock.of(taken), clock.of(idle), at(2));
     [
         dispatched - inserted,
         started - dispatched,
