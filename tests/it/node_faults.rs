@@ -3,6 +3,7 @@
 
 mod clocks;
 mod crashes;
+mod leaks;
 mod signals;
 mod stalls;
 mod two_nodes;

@@ -11,13 +11,13 @@ mod history;
 mod load;
 mod mutants;
 mod nodes;
-#[path = "../it/support/mod.rs"]
 #[allow(
     dead_code,
     unused_imports,
     unused_macros,
     reason = "the machinery of tests/it, of which this test needs a part"
 )]
+#[path = "../it/support/mod.rs"]
 mod support;
 
 use faults::Plan;

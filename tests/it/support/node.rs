@@ -1,6 +1,7 @@
 //! A whole node in the test process: real Postgres, real git, its own data folder and project.
 
 use super::cluster::fresh_database;
+use super::leaks::assert_nothing_left;
 use super::opencode::{model_config, opencode_program};
 use super::repos::Repos;
 use super::shims::agentpool;
@@ -109,6 +110,8 @@ impl TestNode {
             self.shutdown.ask();
         }
         tokio::time::timeout(PATIENCE, self.running).await.expect("the drain ends").unwrap().unwrap();
+        let node = std::fs::read_to_string(self.config.data_dir.join("node_id")).unwrap();
+        assert_nothing_left(&format!("agentpool-{}", node.trim()));
         (self.config, self.talk.project, self.folders)
     }
 }

@@ -56,7 +56,9 @@ impl Place {
     /// As [`Place::on`], by how to connect.
     pub fn at(database: &tokio_postgres::Config, settings: &str) -> Self {
         let url = connection_string(database);
-        Self { database: database.clone(), ..Self::new(&format!("database_url = {url:?}\n{settings}")) }
+        let mut place = Self::new(&format!("database_url = {url:?}\n{settings}"));
+        place.database = database.clone();
+        place
     }
 
     /// The node's id, once it has started.
@@ -142,7 +144,20 @@ impl Place {
     }
 }
 
+/// After every test: whatever was started here is gone, or will be within the time that shims take.
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !std::thread::panicking() && self.data().join("node_id").exists() {
+            self.nothing_is_left();
+        }
+    }
+}
+
 impl Served {
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.id().cast_signed()), signal).unwrap();
     }
