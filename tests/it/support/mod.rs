@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod faulty_way;
 pub mod leaks;
+pub mod meddler;
 pub mod node;
 pub mod opencode;
 pub mod owner;

@@ -72,7 +72,8 @@ pub fn scripted_agent(backend: &str) -> agentpool::config::AgentConfig {
     serde_json::from_value(serde_json::json!({ "backend": backend })).unwrap()
 }
 
-fn connection_string(config: &tokio_postgres::Config) -> String {
+/// As `database_url` takes it.
+pub fn connection_string(config: &tokio_postgres::Config) -> String {
     let host = match &config.get_hosts()[0] {
         tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
         tokio_postgres::config::Host::Tcp(name) => name.clone(),

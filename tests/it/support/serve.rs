@@ -18,6 +18,10 @@ use tempfile::TempDir;
 pub struct Place {
     pub folder: TempDir,
     pub repos: Repos,
+    /// Variables that the program gets besides the test's own.
+    pub variables: Vec<(String, String)>,
+    /// Where its database is, when it is not the embedded one.
+    pub database: tokio_postgres::Config,
 }
 
 /// A program that runs.
@@ -38,7 +42,7 @@ impl Place {
             "data_dir = {data:?}\nlisten = \"127.0.0.1:0\"\nlog_format = \"json\"\npoll_secs = 60.0\n{settings}\n"
         );
         fs::write(folder.path().join("agentpool.toml"), text).unwrap();
-        Self { folder, repos: Repos::new() }
+        Self { folder, repos: Repos::new(), variables: Vec::new(), database: tokio_postgres::Config::new() }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -49,6 +53,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agentpool"));
         command.arg("serve").arg("--config").arg(self.folder.path().join("agentpool.toml"));
         command.env_remove("DATABASE_URL").env_remove("RUST_LOG").stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -74,8 +79,7 @@ impl Place {
         let url = tokio::time::timeout(PATIENCE, told).await.expect("it is ready in time");
         let url = url.unwrap_or_else(|_| panic!("it ended: {:#?}", said.lock().unwrap()));
         let token = fs::read_to_string(self.data().join("token")).unwrap().trim().to_owned();
-        let database = tokio_postgres::Config::new();
-        let talk = Talk { url, token, database, project: self.repos.user.clone() };
+        let talk = Talk { url, token, database: self.database.clone(), project: self.repos.user.clone() };
         Served { process, talk, said }
     }
 
