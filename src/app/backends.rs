@@ -1,7 +1,7 @@
 //! From an agent's configuration to its backend.
 
 use crate::backend::AgentBackend;
-use crate::backend::opencode::{Home, OpencodeBackend, OpencodeConfig, OpencodePermission};
+use crate::backend::opencode::{Home, OpencodeBackend, OpencodeConfig, OpencodePermission, Patience};
 use crate::backend::scripted::{Scenarios, ScriptedBackend, ScriptedConfig};
 use crate::config::{AgentConfig, Home as HomeConfig};
 use crate::domain::agent::AgentName;
@@ -59,6 +59,8 @@ fn opencode(
         grace: GRACE,
         start_deadline: START_DEADLINE,
         permission: OpencodePermission::Ask,
+        memory_soft_bytes: agent.memory_soft_mb.saturating_mul(1 << 20),
+        patience: Patience::default(),
     };
     Ok(Arc::new(OpencodeBackend::new(config, shims.clone())))
 }

@@ -31,6 +31,9 @@ pub struct AgentConfig {
     pub stall_secs: u64,
     /// Seconds that one turn may last altogether.
     pub turn_secs: u64,
+    /// `opencode_server` only: resident memory in MiB of the server and all below it, above which it is ended between
+    /// turns and started anew.
+    pub memory_soft_mb: u64,
     /// `scripted` only: a folder of scenarios; none means the built-in ones.
     pub scenarios: Option<PathBuf>,
     /// `scripted` only: a folder in which conversations outlive a restart; none means one in the data folder.
@@ -106,6 +109,8 @@ impl Default for AgentConfig {
             permission: PermissionConfig::default(),
             stall_secs: 900,
             turn_secs: 21_600,
+            // A server with one directory takes some 700 MB, each further one 45 MB.
+            memory_soft_mb: 4096,
             scenarios: None,
             state: None,
         }

@@ -253,6 +253,9 @@ fn named_agents(
         if let Some((key, _)) = limits.into_iter().find(|(_, secs)| *secs == 0) {
             return refuse(format!("agents.{name}.{key}"), "use 1 second or more".to_owned());
         }
+        if agent.memory_soft_mb == 0 {
+            return refuse(format!("agents.{name}.memory_soft_mb"), "use 1 MiB or more".to_owned());
+        }
         let is_path = agent.command.as_ref().is_some_and(|command| command.components().count() > 1);
         for path in [&mut agent.env_file, &mut agent.scenarios, &mut agent.state] {
             *path = path.take().map(|path| relative_to.join(path));

@@ -76,6 +76,7 @@ fn a_value_that_cannot_be_used_says_what_would_be_right() {
         ("[agents.a]\nbackend = \"magic\"", "use opencode_server"),
         ("[agents.a]\nhome = \"mine\"", "inherit, isolated"),
         ("[agents.a]\nstall_secs = 0", "agents.a.stall_secs"),
+        ("[agents.a]\nmemory_soft_mb = 0", "agents.a.memory_soft_mb"),
         ("database_url = \"postgres://[\"", "postgres://user:password@host"),
     ] {
         let said = refusal(text);

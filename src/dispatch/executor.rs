@@ -126,7 +126,10 @@ impl Turn<'_> {
         };
         let mut ready = match prepared {
             Ok(ready) => ready,
-            Err(outcome) => return outcome,
+            Err(outcome) => {
+                self.tell_of_failure(&outcome).await;
+                return outcome;
+            }
         };
         let (outcome, said) = self.prompt(profile, &mut ready, seat).await;
         self.wrap_up(ready, outcome, said).await

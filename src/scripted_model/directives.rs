@@ -48,12 +48,14 @@ pub(super) struct Script {
     pub(super) steps: Vec<Step>,
 }
 
-/// `FAIL:code` or `FAIL:codexN`.
+/// `FAIL:code`, `FAIL:codexN` or `OVERFLOW:n`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) status: u16,
     /// Tries that fail; `None` is all of them.
     pub(super) tries: Option<u32>,
+    /// The conversation has outgrown the model.
+    pub(super) too_long: bool,
 }
 
 /// The script for a request.
@@ -72,12 +74,15 @@ pub(super) fn script(conversation: &Conversation) -> Script {
         speak(&mut steps, &format!("thinking about: {thought}"), Step::Think);
     }
     answer(&mut steps, conversation, at, &directive);
-    Script { side: false, failure: failure(&directive), directive, steps }
+    let failure = failure(&directive).or_else(|| overflow(conversation, &directive));
+    Script { side: false, failure, directive, steps }
 }
 
 /// True when the text asks for something.
 pub(super) fn has_directive(text: &str) -> bool {
-    ["TOOL:", "SLOW:", "THINK:", "BIG:", "SAY:", "FAIL:"].iter().any(|mark| find(text, mark).is_some())
+    ["TOOL:", "SLOW:", "THINK:", "BIG:", "SAY:", "FAIL:", "OVERFLOW:"]
+        .iter()
+        .any(|mark| find(text, mark).is_some())
         || ["RECALL", "HANG", "DROP", "LEN"].iter().any(|word| has_word(text, word))
 }
 
@@ -143,7 +148,14 @@ fn failure(text: &str) -> Option<Failure> {
     let rest = &text[find(text, "FAIL:")? + "FAIL:".len()..];
     let status = rest.get(..3)?.parse().ok().filter(|status| (400..600).contains(status))?;
     let tries = rest[3..].strip_prefix('x').and_then(leading_number);
-    Some(Failure { status, tries: tries.and_then(|n| u32::try_from(n).ok()) })
+    Some(Failure { status, tries: tries.and_then(|n| u32::try_from(n).ok()), too_long: false })
+}
+
+/// Fails while the conversation has more than so many user turns.
+fn overflow(conversation: &Conversation, text: &str) -> Option<Failure> {
+    let room = number(text, "OVERFLOW:")?;
+    let turns = conversation.user_turns(conversation.turns.len()).len();
+    (turns > room).then_some(Failure { status: 400, tries: None, too_long: true })
 }
 
 fn number(text: &str, mark: &str) -> Option<usize> {

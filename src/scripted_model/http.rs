@@ -26,6 +26,10 @@ const LOGGED_MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Longest directive that the log keeps, in bytes.
 const LOGGED_DIRECTIVE_BYTES_MAX: usize = 1 << 10;
 
+/// How OpenAI says it; agents know it by these words.
+const TOO_LONG: &str = "This model's maximum context length is 8192 tokens. However, your messages resulted in more. \
+                        Please reduce the length of the messages.";
+
 #[derive(Clone)]
 struct Context {
     log: Arc<Log>,
@@ -80,6 +84,9 @@ async fn complete(State(context): State<Context>, uri: OriginalUri, body: Bytes)
     let settle = Settle { n: context.log.add(entry), log: context.log, outcome: Outcome::CutOff };
     if let Some(status) = status {
         settle.to(Outcome::Finished);
+        if failure.is_some_and(|failure| failure.too_long) {
+            return error(status, TOO_LONG);
+        }
         return error(status, &format!("scripted failure {}", status.as_u16()));
     }
     // A rough count, as good as any: four bytes a token.

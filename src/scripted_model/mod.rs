@@ -20,6 +20,7 @@
 //! | `DROP` | half a stream, then the connection is cut |
 //! | `LEN` | the answer ends because of the token limit |
 //! | `FAIL:code`, `FAIL:codexN` | an HTTP error, always or for the first N tries of that text |
+//! | `OVERFLOW:n` | the error of a conversation that is too long, while it has more than n user turns |
 //!
 //! Without a directive it echoes. A request that offers no tools, or that wants JSON by a schema, is an agent's side
 //! request (a title, a summary): it gets a short fixed answer and runs no directive.

@@ -14,7 +14,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// For calls that answer from memory or disk.
-const CALL_DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(20);
 /// For calls that may start an instance: a plugin's npm install was seen to hold `POST /session` for minutes.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 /// For the head of the event stream.
@@ -118,9 +118,9 @@ impl Client {
         Ok(Self { http, base: format!("http://127.0.0.1:{port}"), password })
     }
 
-    pub async fn health(&self) -> Result<Health, CallError> {
+    pub async fn health(&self, deadline: Duration) -> Result<Health, CallError> {
         let request = self.request(Method::GET, "/global/health");
-        json_of("health", ask("health", request, CALL_DEADLINE).await?).await
+        json_of("health", ask("health", request, deadline).await?).await
     }
 
     /// The status of the health call when no password is given: must be 401.

@@ -24,6 +24,8 @@ pub(super) fn end(view: &TurnView, stop_was_asked: bool) -> Result<TurnEnd, Back
         Standing::Failed(error) if failure::reason(&error) == FailureReason::Refused => Ok(TurnEnd::Refused),
         Standing::Failed(error) => Err(failure::of_turn(&error)),
         Standing::Finished { finish } if finish == "content-filter" => Ok(TurnEnd::Refused),
+        // opencode meant to go on: an abort between two tries of a provider leaves half an answer without an error.
+        Standing::Paused { .. } if stop_was_asked => Ok(TurnEnd::Cancelled),
         Standing::Finished { .. } | Standing::Paused { .. } if view.is_empty() => {
             Err(failed(FailureReason::EmptyTurn, "opencode ended the turn without text, tool call or usage"))
         }
@@ -115,6 +117,12 @@ mod tests {
         assert_eq!(end(&failed("MessageAbortedError"), true).unwrap(), TurnEnd::Cancelled);
         assert_eq!(reason(end(&failed("MessageAbortedError"), false)), FailureReason::AgentCrashed);
         assert_eq!(end(&TurnView::new("s", "msg_1"), true).unwrap(), TurnEnd::Cancelled);
+    }
+
+    #[test]
+    fn half_an_answer_that_was_stopped_is_no_whole_one() {
+        let half = view(json!({ "time": { "completed": 1 } }), spoken());
+        assert_eq!(end(&half, true).unwrap(), TurnEnd::Cancelled);
     }
 
     #[test]

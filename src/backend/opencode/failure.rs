@@ -1,10 +1,12 @@
 //! What an error of opencode means for the task. Pure and total: what nobody knows is the provider's.
 
-use super::wire::AgentError;
+use super::patience::Patience;
+use super::wire::{AgentError, Status};
 use crate::backend::BackendError;
 use crate::domain::failure::FailureReason;
 use crate::domain::text;
 use serde_json::Value;
+use std::time::Duration;
 
 /// Longest error text that is handed on, in bytes: some carry a whole response body or stack.
 const MESSAGE_BYTES_MAX: usize = 2000;
@@ -44,11 +46,49 @@ pub(super) fn reason(error: &AgentError) -> FailureReason {
         None if words.contains("model not found") || words.contains("modelnotfound") => {
             FailureReason::ModelUnknown
         }
-        None if words.contains("rate limit") || words.contains("too many requests") => {
-            FailureReason::RateLimited
-        }
+        None if is_rate_limit(&words) => FailureReason::RateLimited,
         None => FailureReason::ProviderError,
     }
+}
+
+/// A provider that is not waited for any longer within a turn.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ProviderGone {
+    reason: FailureReason,
+    message: String,
+}
+
+impl From<ProviderGone> for BackendError {
+    fn from(gone: ProviderGone) -> Self {
+        Self::Turn { reason: gone.reason, message: gone.message }
+    }
+}
+
+/// Whether a provider has failed too often in a row, or asks for too long a wait.
+pub(super) fn provider_gone(retry: &Status, patience: &Patience, now_ms: u64) -> Option<ProviderGone> {
+    let said = text::cut(text::clean(retry.message.clone()), MESSAGE_BYTES_MAX);
+    let wait = Duration::from_millis(retry.next.saturating_sub(now_ms));
+    if wait > patience.provider_wait_max {
+        let message = format!("the provider is to be asked again in {} s only: {said}", wait.as_secs());
+        return Some(ProviderGone { reason: FailureReason::RateLimited, message });
+    }
+    if retry.attempt < patience.provider_tries_max {
+        return None;
+    }
+    let message = format!("the provider failed {} times in a row, the last time with: {said}", retry.attempt);
+    let words = retry.message.to_ascii_lowercase();
+    let reason = match () {
+        () if is_rate_limit(&words) => FailureReason::RateLimited,
+        () => FailureReason::ProviderError,
+    };
+    Some(ProviderGone { reason, message })
+}
+
+/// The shapes in which providers, and opencode for them, say that there were too many requests.
+fn is_rate_limit(words: &str) -> bool {
+    const SHAPES: [&str; 7] =
+        ["rate limit", "rate_limit", "rate-limit", "too many requests", "429", "quota", "usage limit"];
+    SHAPES.iter().any(|shape| words.contains(shape))
 }
 
 /// The shapes in which providers say that a conversation is too long.
@@ -85,6 +125,20 @@ mod tests {
 
     fn error(name: &str, data: Value) -> AgentError {
         AgentError { name: name.into(), data }
+    }
+
+    #[test]
+    fn a_provider_is_waited_for_a_while_and_its_reason_is_kept() {
+        let patience = Patience { provider_tries_max: 3, ..Patience::default() };
+        let gone = |attempt, message: &str, next| {
+            let retry = Status { kind: "retry".into(), attempt, message: message.into(), next };
+            provider_gone(&retry, &patience, 1_000).map(|gone| gone.reason)
+        };
+        assert_eq!(gone(2, "Too Many Requests", 30_000), None);
+        assert_eq!(gone(3, "Too Many Requests", 30_000), Some(FailureReason::RateLimited));
+        assert_eq!(gone(3, "scripted failure 429", 0), Some(FailureReason::RateLimited));
+        assert_eq!(gone(3, "Connection reset by server", 0), Some(FailureReason::ProviderError));
+        assert_eq!(gone(1, "come back at noon", 3_600_000), Some(FailureReason::RateLimited));
     }
 
     #[test]

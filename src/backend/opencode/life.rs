@@ -1,24 +1,20 @@
-//! When there is a server and when a new one is tried: one start for all who wait, a pause after each failure, and a
-//! circuit that opens after five in a minute. Knows nothing of sessions and turns.
+//! When there is a server and when a new one is tried: one start for all who wait, and a new one in place of one that
+//! failed or grew too large. Knows nothing of sessions and turns.
 
 use super::OpencodeConfig;
+use super::circuit::{FAILURES_MAX, Failures, Verdict, WINDOW};
+use super::in_use::InUse;
 use super::server::{self, Ended, Server, StartError};
+use super::size;
 use crate::backend::{BackendError, BackendHealth, BackendState};
 use crate::domain::turn::StopForce;
 use crate::process::Shims;
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-/// Failures within [`WINDOW`] that open the circuit.
-const FAILURES_MAX: usize = 5;
-/// What is forgotten about failures.
-const WINDOW: Duration = Duration::from_secs(60);
-/// Pause after the first failure, doubled by each further one: 0.5, 1, 2, 4 s, so that the fifth comes in the window.
-const PAUSE: Duration = Duration::from_millis(500);
 /// How long the end of a lost server is awaited.
 const END_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -37,71 +33,52 @@ struct State {
     phase: Phase,
     failures: Failures,
     last_error: Option<StartError>,
+    size: Size,
+}
+
+/// What is known of the size of servers, for the health page.
+#[derive(Default)]
+struct Size {
+    /// Bytes of the running one, when they are too many.
+    too_large: Option<u64>,
+    /// How many were ended for it, and at how many bytes the last one.
+    ended: u32,
+    ended_at: u64,
 }
 
 /// What a start came to, once it did. Everyone who waits for it holds a receiver.
-type Outcome = Option<Result<Arc<Server>, StartError>>;
+type Outcome = Option<Result<(), StartError>>;
 
 enum Phase {
     Cold,
     Starting(watch::Receiver<Outcome>),
     Up(Arc<Server>),
+    /// It runs and grew too large: nobody comes to it until it is gone, or until this was in vain.
+    Holding(Arc<Server>),
     Down,
 }
 
 /// What whoever needs a server does next.
 enum Reach {
     /// Takes it.
-    Up(Arc<Server>),
+    Up(InUse),
     /// Waits until the lost one is gone.
     Ending,
+    /// Waits until the one that is too large is gone, or goes on.
+    Holding,
     /// Waits for the start.
     Starting(watch::Receiver<Outcome>),
-}
-
-/// The times of the last failures.
-#[derive(Debug, Default)]
-struct Failures(VecDeque<Instant>);
-
-/// Whether a start may be tried.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// After this pause.
-    Try(Duration),
-    /// Not before this has passed.
-    Open(Duration),
-}
-
-impl Failures {
-    fn add(&mut self, now: Instant) {
-        self.0.push_back(now);
-        self.forget(now);
-    }
-
-    fn verdict(&mut self, now: Instant) -> Verdict {
-        self.forget(now);
-        let (Some(oldest), Some(last)) = (self.0.front(), self.0.back()) else {
-            return Verdict::Try(Duration::ZERO);
-        };
-        if self.0.len() >= FAILURES_MAX {
-            return Verdict::Open((*oldest + WINDOW).saturating_duration_since(now));
-        }
-        // At most 2^3: five would have opened the circuit.
-        let doublings = u32::try_from(self.0.len() - 1).unwrap_or(0);
-        Verdict::Try((*last + PAUSE * 2_u32.pow(doublings)).saturating_duration_since(now))
-    }
-
-    fn forget(&mut self, now: Instant) {
-        while self.0.front().is_some_and(|oldest| now.saturating_duration_since(*oldest) >= WINDOW) {
-            self.0.pop_front();
-        }
-    }
 }
 
 impl Life {
     /// Nothing runs yet.
     pub fn new(config: OpencodeConfig, shims: Shims) -> Arc<Self> {
-        let state = State { phase: Phase::Cold, failures: Failures::default(), last_error: None };
+        let state = State {
+            phase: Phase::Cold,
+            failures: Failures::default(),
+            last_error: None,
+            size: Size::default(),
+        };
         Arc::new(Self {
             config,
             shims,
@@ -117,11 +94,11 @@ impl Life {
         &self.config
     }
 
-    /// The server that runs now, if one does.
-    pub fn current(&self) -> Option<Arc<Server>> {
+    /// The server that runs now, if one does that is not about to be ended.
+    pub fn current(&self) -> Option<InUse> {
         match &self.state().phase {
-            Phase::Up(server) if !server.is_lost() => Some(Arc::clone(server)),
-            Phase::Up(_) | Phase::Cold | Phase::Starting(_) | Phase::Down => None,
+            Phase::Up(server) if !server.is_lost() => Some(InUse::of(server)),
+            Phase::Up(_) | Phase::Holding(_) | Phase::Cold | Phase::Starting(_) | Phase::Down => None,
         }
     }
 
@@ -132,7 +109,7 @@ impl Life {
     ///
     /// # Cancel safety
     /// May be dropped at any point: the start goes on and is owned here.
-    pub async fn server(self: &Arc<Self>) -> Result<Arc<Server>, BackendError> {
+    pub async fn server(self: &Arc<Self>) -> Result<InUse, BackendError> {
         let mut changed = self.changed.subscribe();
         loop {
             let mut starting = match self.reach()? {
@@ -144,13 +121,21 @@ impl Life {
                     }
                     continue;
                 }
+                Reach::Holding => {
+                    // The hold has a bound of its own and is followed by an end at most.
+                    let bound = self.config.patience.hold + END_DEADLINE;
+                    if tokio::time::timeout(bound, changed.changed()).await.is_err() {
+                        return Err(BackendError::Lost("the last opencode server does not end".to_owned()));
+                    }
+                    continue;
+                }
                 Reach::Starting(waiting) => waiting,
             };
-            let started = starting.wait_for(Option::is_some).await.map(|done| done.clone());
-            return match started {
-                Ok(Some(done)) => done.map_err(BackendError::from),
-                Ok(None) | Err(_) => Err(disposed()),
-            };
+            match starting.wait_for(Option::is_some).await.map(|done| done.clone()) {
+                Ok(Some(Ok(()))) => {}
+                Ok(Some(Err(error))) => return Err(error.into()),
+                Ok(None) | Err(_) => return Err(disposed()),
+            }
         }
     }
 
@@ -161,8 +146,9 @@ impl Life {
         }
         let mut state = self.state();
         match &state.phase {
-            Phase::Up(server) if server.is_lost() => return Ok(Reach::Ending),
-            Phase::Up(server) => return Ok(Reach::Up(Arc::clone(server))),
+            Phase::Up(server) | Phase::Holding(server) if server.is_lost() => return Ok(Reach::Ending),
+            Phase::Up(server) => return Ok(Reach::Up(InUse::of(server))),
+            Phase::Holding(_) => return Ok(Reach::Holding),
             Phase::Starting(waiting) => return Ok(Reach::Starting(waiting.clone())),
             Phase::Cold | Phase::Down => {}
         }
@@ -196,9 +182,18 @@ impl Life {
         };
         tracing::info!(version = %server.version, port = server.port, pid = server.pid, "opencode serves");
         self.turn_to(Phase::Up(Arc::clone(&server)));
-        done.send_replace(Some(Ok(Arc::clone(&server))));
-        match server::watch(&server, child, stop).await {
+        done.send_replace(Some(Ok(())));
+        let worn_out = size::worn_out(&self, &server);
+        match server::watch(&server, child, &self.config.patience, stop, worn_out).await {
             Ended::Stopped => self.turn_to(Phase::Down),
+            Ended::WornOut { bytes } => {
+                let limit_mb = self.config.memory_soft_bytes >> 20;
+                tracing::info!(mb = bytes >> 20, limit_mb, "opencode was ended between turns for its size");
+                let mut state = self.state();
+                state.size = Size { too_large: None, ended: state.size.ended + 1, ended_at: bytes };
+                drop(state);
+                self.turn_to(Phase::Cold);
+            }
             Ended::Lost(reason) => {
                 tracing::warn!(%reason, "opencode was lost");
                 self.failed(StartError::Failed(reason));
@@ -210,6 +205,7 @@ impl Life {
         let mut state = self.state();
         state.failures.add(Instant::now());
         state.last_error = Some(error);
+        state.size.too_large = None;
         drop(state);
         self.turn_to(Phase::Down);
     }
@@ -217,6 +213,18 @@ impl Life {
     fn turn_to(&self, phase: Phase) {
         self.state().phase = phase;
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// From now on nobody comes to the server.
+    pub(super) fn hold(&self, server: &Arc<Server>, bytes: u64) {
+        self.state().size.too_large = Some(bytes);
+        self.turn_to(Phase::Holding(Arc::clone(server)));
+    }
+
+    /// It takes turns again; it is too large still, or no longer (`None`).
+    pub(super) fn let_on(&self, server: &Arc<Server>, too_large: Option<u64>) {
+        self.state().size.too_large = too_large;
+        self.turn_to(Phase::Up(Arc::clone(server)));
     }
 
     /// Ends the server and everything that runs on its behalf; returns when nothing is left.
@@ -235,17 +243,18 @@ impl Life {
         let verdict = state.failures.verdict(Instant::now());
         let failure =
             state.last_error.as_ref().map(|error| format!("; last failure: {error}")).unwrap_or_default();
+        let size = state.size.describe(self.config.memory_soft_bytes);
         let (state, detail, pids) = match (&state.phase, verdict) {
-            (Phase::Up(server), _) if !server.is_lost() => {
-                (BackendState::Up, describe(server), vec![server.pid])
+            (Phase::Up(server) | Phase::Holding(server), _) if !server.is_lost() => {
+                (BackendState::Up, format!("{}{size}", describe(server)), vec![server.pid])
             }
             (Phase::Starting(_), _) => {
-                (BackendState::Starting, format!("opencode starts{failure}"), Vec::new())
+                (BackendState::Starting, format!("opencode starts{failure}{size}"), Vec::new())
             }
             (Phase::Cold, _) => {
-                (BackendState::Cold, "opencode starts with the first turn".to_owned(), Vec::new())
+                (BackendState::Cold, format!("opencode starts with the next turn{size}"), Vec::new())
             }
-            (Phase::Up(_) | Phase::Down, Verdict::Open(left)) => {
+            (Phase::Up(_) | Phase::Holding(_) | Phase::Down, Verdict::Open(left)) => {
                 let wait = left.as_secs() + 1;
                 (
                     BackendState::CircuitOpen,
@@ -253,7 +262,7 @@ impl Life {
                     Vec::new(),
                 )
             }
-            (Phase::Up(_) | Phase::Down, Verdict::Try(_)) => {
+            (Phase::Up(_) | Phase::Holding(_) | Phase::Down, Verdict::Try(_)) => {
                 (BackendState::Down, format!("opencode is down{failure}"), Vec::new())
             }
         };
@@ -262,6 +271,28 @@ impl Life {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Size {
+    /// Nothing, or what stands behind a comma.
+    fn describe(&self, limit_bytes: u64) -> String {
+        let limit_mb = limit_bytes >> 20;
+        let now = match self.too_large {
+            Some(bytes) => format!(
+                ", holds {} MiB, more than memory_soft_mb ({limit_mb}): a new one comes when no turn runs",
+                bytes >> 20
+            ),
+            None => String::new(),
+        };
+        let before = match (self.ended, self.ended_at >> 20) {
+            (0, _) => String::new(),
+            (1, mb) => format!(", one before it was ended at {mb} MiB (memory_soft_mb {limit_mb})"),
+            (n, mb) => format!(
+                ", {n} before it were ended for their size, the last at {mb} MiB (memory_soft_mb {limit_mb})"
+            ),
+        };
+        now + &before
     }
 }
 
@@ -292,28 +323,5 @@ fn circuit_open(last: Option<&StartError>, left: Duration) -> BackendError {
         Some(StartError::Incompatible(cause)) => BackendError::Incompatible(say(cause)),
         Some(StartError::Failed(cause)) => BackendError::Spawn(say(cause)),
         None => BackendError::Spawn(say("unknown")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_failure_doubles_the_pause_and_the_fifth_opens_the_circuit_for_a_while() {
-        let mut failures = Failures::default();
-        let mut now = Instant::now();
-        assert_eq!(failures.verdict(now), Verdict::Try(Duration::ZERO));
-        for expected_ms in [500, 1000, 2000, 4000] {
-            failures.add(now);
-            let pause = Duration::from_millis(expected_ms);
-            assert_eq!(failures.verdict(now), Verdict::Try(pause));
-            now += pause;
-            assert_eq!(failures.verdict(now), Verdict::Try(Duration::ZERO));
-        }
-        failures.add(now);
-        let open = Duration::from_millis(52_500);
-        assert_eq!(failures.verdict(now), Verdict::Open(open));
-        assert!(matches!(failures.verdict(now + open), Verdict::Try(_)));
     }
 }

@@ -1,23 +1,30 @@
 //! The opencode_server backend: one opencode HTTP server serves every session of an agent in a workspace.
 //! opencode's types stop here; nothing of it is stored, and a person is asked through the turn's own channels only.
 //!
-//! `life` says when a server is started and when a new one is tried; `server` is one of them; `stream` hands its events
-//! to turns; `turn` follows one turn, `stopping` stops it, `ending` names its end; `translate` is the turn as pure
+//! `life` says when a server is started and when a new one is tried, after failures (`circuit`) and for its `size`;
+//! `server` is one of them, `pulse` says whether it answers, `in_use` that somebody works with it; `stream` hands its events
+//! to turns; `turn` follows one turn, `look` reads what the stream did not tell, `stopping` stops it, `ending` names its end; `translate` is the turn as pure
 //! state; `interrupted` finds a turn that was cut off; `client`, `event` and `wire` are opencode's words.
 
 mod choices;
+mod circuit;
 mod client;
 mod ending;
 mod environment;
 mod event;
 mod failure;
 mod ids;
+mod in_use;
 mod interrupted;
 mod life;
+mod look;
 mod parts;
+mod patience;
+mod pulse;
 #[cfg(test)]
 mod recorded;
 mod server;
+mod size;
 mod stopping;
 mod stream;
 mod translate;
@@ -37,6 +44,7 @@ use async_trait::async_trait;
 use client::Choices;
 use interrupted::Found;
 use life::Life;
+pub use patience::Patience;
 use server::directory_of;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,6 +70,10 @@ pub struct OpencodeConfig {
     pub start_deadline: Duration,
     /// What the agent may do unasked.
     pub permission: OpencodePermission,
+    /// Resident memory of the server and all below it, in bytes, above which it is ended between turns and started anew.
+    pub memory_soft_bytes: u64,
+    /// How long is waited for what.
+    pub patience: Patience,
 }
 
 /// Whose home the agent uses.
@@ -160,7 +172,7 @@ impl AgentBackend for OpencodeBackend {
         let server = self.life.server().await?;
         let place = Place { server, directory, session: handle.agent_session_id.clone() };
         let (choices, notices) = self.choose(&place, prompt).await?;
-        turn::run(place, prompt, &choices, notices, io).await
+        turn::run(place, prompt, &choices, notices, &self.life.config().patience, io).await
     }
 
     async fn release(&self, handle: &AgentSessionHandle) -> Result<(), BackendError> {
@@ -180,7 +192,7 @@ impl AgentBackend for OpencodeBackend {
         let Some(server) = self.life.current() else { return Ok(()) };
         let directory = directory_of(&handle.worktree)?;
         let session = handle.agent_session_id.clone();
-        let place = Place { server: Arc::clone(&server), directory, session };
+        let place = Place { server: server.clone(), directory, session };
         settle(&place, SETTLE_DEADLINE).await?;
         // Archived, not deleted: what an agent said stays readable in opencode.
         let archived = server.client.archive(&place.directory, &place.session, turn::now_ms());

@@ -2,8 +2,10 @@
 
 use super::OpencodeConfig;
 use super::choices::Catalogue;
-use super::client::{CallError, Client, Password};
+use super::client::{CALL_DEADLINE, CallError, Client, Password};
 use super::environment::environment;
+use super::patience::Patience;
+use super::pulse;
 use super::stream::{self, Routes};
 use crate::backend::BackendError;
 use crate::domain::turn::StopForce;
@@ -19,9 +21,12 @@ use tokio_util::task::TaskTracker;
 
 /// After this, what opencode offers is asked again.
 const CATALOGUE_AGE_MAX: Duration = Duration::from_secs(60);
+/// Told with a start that failed.
+const CHECK: &str = "`agentpool doctor` tries it and says what is missing";
 const LISTENING: &str = "opencode server listening on http://";
-/// How long a turn waits for the one before it in the same conversation to be stopped.
-const LANE_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a turn waits for the one before it in the same conversation: more than an abandoned one takes to be stopped, the
+/// deadlines of its calls included.
+const LANE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Why there is no server. Clones go to everyone who waited.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -52,6 +57,9 @@ pub(super) struct Server {
     pub routes: Arc<Routes>,
     /// Everything that runs on its behalf; awaited when the backend is disposed.
     pub tracker: TaskTracker,
+    /// Whoever works with it: it is not ended for its size while anybody does. Closed from the start, so that waiting for
+    /// it ends whenever nobody is left.
+    pub users: TaskTracker,
     /// Conversations that were opened on this very server.
     opened: Mutex<HashSet<String>>,
     /// What is offered in a directory, and since when we know.
@@ -187,10 +195,12 @@ pub(super) async fn start(
     let failed = |cause: String| Err(StartError::Failed(cause));
     let ready = tokio::select! {
         ready = ready => ready,
-        exit = child.exited() => failed(format!("opencode ended with {exit}: {}", tail(&child))),
+        exit = child.exited() => {
+            failed(format!("opencode ended with {exit} before it was ready: {}; {CHECK}", tail(&child)))
+        }
         () = tokio::time::sleep(config.start_deadline) => {
-            let waited = config.start_deadline.as_secs();
-            failed(format!("opencode was not ready within {waited} s: {}", tail(&child)))
+            let waited = config.start_deadline.as_secs_f32();
+            failed(format!("opencode was not ready within {waited} s: {}; {CHECK}", tail(&child)))
         }
         () = asked(stop, StopForce::Ask) => failed("opencode was stopped while it started".to_owned()),
     };
@@ -201,6 +211,8 @@ pub(super) async fn start(
             return Err(error);
         }
     };
+    let users = TaskTracker::new();
+    users.close();
     let server = Server {
         client,
         port,
@@ -208,6 +220,7 @@ pub(super) async fn start(
         version,
         routes: Routes::new(),
         tracker: tracker.clone(),
+        users,
         opened: Mutex::default(),
         catalogues: Mutex::default(),
         lanes: Mutex::default(),
@@ -216,26 +229,30 @@ pub(super) async fn start(
     Ok((server, child))
 }
 
-/// Watches a server to its end and returns why it ended; nothing of it is left then. `stop` ends it.
+/// Watches a server to its end and returns why it ended; nothing of it is left then. `stop` ends it, and so does
+/// `worn_out`, which resolves with its size in bytes when nobody uses it and nobody can come to.
 pub(super) async fn watch(
     server: &Server,
     child: Child,
+    patience: &Patience,
     mut stop: watch::Receiver<Option<StopForce>>,
+    worn_out: impl Future<Output = u64>,
 ) -> Ended {
     let ended = tokio::select! {
         exit = child.exited() => Ended::Lost(format!("opencode ended with {exit}: {}", tail(&child))),
-        cause = stream::run(&server.client, &server.routes) => Ended::Lost(format!("opencode does not answer: {cause}")),
+        cause = pulse::lost(server, patience) => {
+            Ended::Lost(format!("opencode does not answer: {cause}"))
+        }
+        never = stream::run(&server.client, &server.routes, patience.stream_silence) => match never {},
         () = asked(&mut stop, StopForce::Ask) => Ended::Stopped,
+        bytes = worn_out => Ended::WornOut { bytes },
     };
-    let reason = match &ended {
-        Ended::Lost(reason) => reason.clone(),
-        Ended::Stopped => "opencode was stopped".to_owned(),
+    let (reason, force) = match &ended {
+        Ended::Lost(reason) => (reason.clone(), StopForce::Kill),
+        Ended::Stopped => ("opencode was stopped".to_owned(), StopForce::Terminate),
+        Ended::WornOut { .. } => ("opencode was ended for its size".to_owned(), StopForce::Terminate),
     };
     server.lost.send_replace(Some(reason));
-    let force = match ended {
-        Ended::Lost(_) => StopForce::Kill,
-        Ended::Stopped => StopForce::Terminate,
-    };
     end(&child, force, &mut stop).await;
     ended
 }
@@ -262,6 +279,8 @@ pub(super) enum Ended {
     Lost(String),
     /// Because we said so.
     Stopped,
+    /// Because it held too much memory.
+    WornOut { bytes: u64 },
 }
 
 /// Reads lines to the one that tells the port, and goes on draining: a full pipe would block the server.
@@ -277,11 +296,8 @@ async fn read_port(
         // A line is bounded: a program that is not opencode may print anything.
         let length = (&mut lines).take(64 << 10).read_line(&mut line).await;
         match length {
-            Ok(0) => {
-                return Err(StartError::Failed(
-                    "opencode closed its output before it told its port".to_owned(),
-                ));
-            }
+            // Most likely it has ended: that says more, and is told in a moment. Else the deadline of the start is.
+            Ok(0) => std::future::pending().await,
             Ok(_) => {}
             Err(error) => {
                 return Err(StartError::Failed(format!("the output of opencode cannot be read: {error}")));
@@ -304,7 +320,7 @@ fn port_of(line: &str) -> Option<u16> {
 
 /// The version, if the server is healthy, supported and closed to those without the password.
 async fn check(client: &Client) -> Result<String, StartError> {
-    let health = client.health().await.map_err(|error| match error {
+    let health = client.health(CALL_DEADLINE).await.map_err(|error| match error {
         CallError::Unanswered { .. } => StartError::Failed(error.to_string()),
         CallError::Status { .. } | CallError::Shape { .. } => {
             StartError::Incompatible(format!("{error}; {}", wanted()))

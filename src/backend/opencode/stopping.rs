@@ -1,9 +1,8 @@
 //! Stopping what runs in a conversation: asked for, abandoned, or left over. An abort names the conversation and no
 //! turn, so none may still be on its way when the next turn begins. Decides nothing about ends.
 
-use super::server::Server;
+use super::in_use::InUse;
 use crate::backend::BackendError;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
@@ -23,7 +22,7 @@ const LAST_ABORT: Duration = Duration::from_secs(3);
 /// A conversation on a server.
 #[derive(Clone)]
 pub(super) struct Place {
-    pub server: Arc<Server>,
+    pub server: InUse,
     pub directory: String,
     pub session: String,
 }

@@ -8,17 +8,14 @@ use super::event::{Event, GlobalEvent};
 use eventsource_stream::Eventsource;
 use futures::StreamExt;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
-/// opencode sends a heartbeat every 10 s: two missed and a half is a dead stream.
-const SILENCE_MAX: Duration = Duration::from_secs(25);
 /// Events that a turn may be behind; more and its inbox is closed. A delta is about 100 bytes.
 const INBOX_EVENTS_MAX: usize = 2048;
-/// Connections that fail in a row before the server's health is asked (a stopped process still accepts them):
-/// with that, three probes decide that it is lost.
-const FAILURES_MAX: u32 = 2;
 /// Between two connections, doubled by each failure up to 1.6 s.
 const PAUSE: Duration = Duration::from_millis(100);
 const DOUBLINGS_MAX: u32 = 4;
@@ -30,9 +27,10 @@ pub(super) struct Routes {
     open: watch::Sender<bool>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     open: bool,
+    last_heard: Instant,
     next_route: u64,
     routes: HashMap<String, Route>,
     unknown_events: u64,
@@ -69,7 +67,15 @@ impl Drop for Inbox {
 impl Routes {
     /// Nobody listens and the stream is not open.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { table: Mutex::default(), open: watch::Sender::new(false) })
+        let table = Table {
+            open: false,
+            last_heard: Instant::now(),
+            next_route: 0,
+            routes: HashMap::new(),
+            unknown_events: 0,
+            last_unknown: None,
+        };
+        Arc::new(Self { table: Mutex::new(table), open: watch::Sender::new(false) })
     }
 
     /// An inbox for these sessions, as soon as the stream is open.
@@ -106,6 +112,11 @@ impl Routes {
         (table.unknown_events, table.last_unknown.clone())
     }
 
+    /// When the last event of any kind came; at first, when this was made.
+    pub fn last_heard(&self) -> Instant {
+        self.table().last_heard
+    }
+
     /// True while events arrive.
     pub fn is_open(&self) -> bool {
         self.table().open
@@ -122,6 +133,7 @@ impl Routes {
 
     fn deliver(&self, event: Event) {
         let mut table = self.table();
+        table.last_heard = Instant::now();
         if let Event::Unknown(name) = &event {
             table.unknown_events += 1;
             table.last_unknown = Some(name.clone());
@@ -146,37 +158,32 @@ impl Routes {
     }
 }
 
-/// Reads the stream for ever, connecting again when it breaks. Returns, with the reason, when the server does not
-/// answer any more.
-pub(super) async fn run(client: &Client, routes: &Routes) -> String {
+/// Reads the stream for ever, connecting again when it breaks or was silent for so long. Whether the server lives is not
+/// judged here.
+pub(super) async fn run(client: &Client, routes: &Routes, silence_max: Duration) -> Infallible {
     let mut failures = 0_u32;
     loop {
         let (opened, cause) = match client.events().await {
-            Ok(answer) => read(answer, routes).await,
+            Ok(answer) => read(answer, routes, silence_max).await,
             Err(error) => (false, error.to_string()),
         };
         routes.set_open(false);
         failures = if opened { 0 } else { failures.saturating_add(1) };
-        if failures >= FAILURES_MAX
-            && let Err(error) = client.health().await
-        {
-            return format!("its event stream failed {failures} times in a row ({cause}), and then: {error}");
-        }
         tracing::debug!(%cause, failures, "the opencode event stream broke and is opened again");
         tokio::time::sleep(PAUSE * 2_u32.pow(failures.min(DOUBLINGS_MAX))).await;
     }
 }
 
 /// Reads one connection to its end. Says whether anything came, and why it ended.
-async fn read(answer: reqwest::Response, routes: &Routes) -> (bool, String) {
+async fn read(answer: reqwest::Response, routes: &Routes, silence_max: Duration) -> (bool, String) {
     let mut opened = false;
     let mut events = answer.bytes_stream().eventsource();
     loop {
-        let event = match tokio::time::timeout(SILENCE_MAX, events.next()).await {
+        let event = match tokio::time::timeout(silence_max, events.next()).await {
             Ok(Some(Ok(event))) => event,
             Ok(Some(Err(error))) => return (opened, error.to_string()),
             Ok(None) => return (opened, "the stream ended".to_owned()),
-            Err(_) => return (opened, format!("no line for {} s", SILENCE_MAX.as_secs())),
+            Err(_) => return (opened, format!("no event for {} s", silence_max.as_secs())),
         };
         if !opened {
             opened = true;

@@ -24,7 +24,7 @@ pub(super) struct TurnView {
     tools: HashMap<String, ToolCall>,
     counted_steps: HashSet<String>,
     asked: HashMap<String, Asked>,
-    last_retry: Option<(u32, String)>,
+    last_retry: Option<Status>,
     agent: Option<String>,
     error: Option<AgentError>,
     usage: Usage,
@@ -221,7 +221,8 @@ impl TurnView {
         if !self.answers.get(&info.id).is_some_and(|known| finished(known) && !finished(info)) {
             self.answers.insert(info.id.clone(), info.clone());
         }
-        let Some(agent) = info.agent.as_deref().filter(|agent| self.agent.as_deref() != Some(*agent)) else {
+        let is_new = |agent: &&str| self.agent.as_deref() != Some(*agent) && !is_compaction(info);
+        let Some(agent) = info.agent.as_deref().filter(is_new) else {
             return Vec::new();
         };
         let changed = self.agent.replace(agent.to_owned()).is_some();
@@ -229,10 +230,9 @@ impl TurnView {
     }
 
     fn part(&mut self, part: &Part) -> Vec<TurnEvent> {
-        if !self.answers.contains_key(&part.message_id) {
-            return Vec::new();
-        }
+        let Some(answer) = self.answers.get(&part.message_id) else { return Vec::new() };
         match part.kind.as_str() {
+            "text" | "reasoning" if is_compaction(answer) => Vec::new(),
             "text" => self.whole_text(part, false),
             "reasoning" => self.whole_text(part, true),
             "tool" => self.tool(part, None),
@@ -312,12 +312,17 @@ impl TurnView {
 
     /// Takes what the session does now, from the stream or from `GET /session/status`.
     pub fn status(&mut self, status: &Status) -> Vec<TurnEvent> {
-        let retry = (status.attempt, status.message.clone());
-        if status.kind != "retry" || self.last_retry.as_ref() == Some(&retry) {
+        let same = |known: &Status| (known.attempt, &known.message) == (status.attempt, &status.message);
+        if status.kind != "retry" || self.last_retry.as_ref().is_some_and(same) {
             return Vec::new();
         }
-        self.last_retry = Some(retry.clone());
-        vec![TurnEvent::Retry { attempt: retry.0, message: retry.1 }]
+        self.last_retry = Some(status.clone());
+        vec![TurnEvent::Retry { attempt: status.attempt, message: status.message.clone() }]
+    }
+
+    /// How the provider last failed and will be asked again, if it did.
+    pub fn retrying(&self) -> Option<&Status> {
+        self.last_retry.as_ref()
     }
 
     fn permission(&mut self, asked: &PermissionAsked) -> Vec<TurnEvent> {
@@ -350,6 +355,11 @@ impl TurnView {
             payload,
         })]
     }
+}
+
+/// A summary that opencode makes for itself when a conversation has outgrown its model: no word of the answer.
+fn is_compaction(answer: &MessageInfo) -> bool {
+    answer.agent.as_deref() == Some("compaction")
 }
 
 /// Text, tokens and end of a turn that was cut off, read from the history alone.

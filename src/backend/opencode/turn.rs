@@ -4,14 +4,16 @@
 use super::client::{CallError, Choices};
 use super::ending::{end, reply};
 use super::event::Event;
+use super::failure::{self, ProviderGone};
 use super::ids;
+use super::look::{Depth, read, subscribe};
+use super::patience::Patience;
 use super::stopping::{Abandoned, Aborting, Place, SETTLE_DEADLINE, settle};
 use super::stream::Inbox;
 use super::translate::{Standing, TurnView, failure_of};
 use crate::backend::{BackendError, Prompt, TurnIo};
 use crate::domain::permission::PermissionAnswer;
 use crate::domain::turn::{StopForce, TurnEnd, TurnEvent};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -51,6 +53,7 @@ pub(super) async fn run(
     prompt: &Prompt,
     choices: &Choices,
     notices: Vec<String>,
+    patience: &Patience,
     io: TurnIo,
 ) -> Result<TurnEnd, BackendError> {
     let lane = place.server.lane(&place.session).await?;
@@ -61,7 +64,7 @@ pub(super) async fn run(
     let mut abandoned = Abandoned::new(place.clone(), lane);
     settle(&place, SETTLE_DEADLINE).await?;
     let ids = ids::prompt_ids(prompt.turn, &place.session, now_ms());
-    let mut turn = Turn::begin(place, io, &ids.message).await?;
+    let mut turn = Turn::begin(place, io, patience.clone(), &ids.message).await?;
     for notice in notices {
         turn.emit(vec![TurnEvent::Notice(notice)]).await;
     }
@@ -92,6 +95,9 @@ struct Turn {
     idle_since: Option<Instant>,
     failed_looks: u32,
     aborting: Option<Aborting>,
+    patience: Patience,
+    /// Why the turn is being stopped by us: its provider failed too often.
+    given_up: Option<ProviderGone>,
     /// False once the channel is closed: it would be ready for ever.
     hears_stops: bool,
     hears_answers: bool,
@@ -106,7 +112,12 @@ enum Wake {
 }
 
 impl Turn {
-    async fn begin(place: Place, io: TurnIo, prompt_id: &str) -> Result<Self, BackendError> {
+    async fn begin(
+        place: Place,
+        io: TurnIo,
+        patience: Patience,
+        prompt_id: &str,
+    ) -> Result<Self, BackendError> {
         let view = TurnView::new(&place.session, prompt_id);
         let inbox = subscribe(&place, &view).await?;
         Ok(Self {
@@ -119,6 +130,8 @@ impl Turn {
             idle_since: None,
             failed_looks: 0,
             aborting: None,
+            patience,
+            given_up: None,
             hears_stops: true,
             hears_answers: true,
         })
@@ -174,7 +187,7 @@ impl Turn {
                 Wake::Answer(Some(answer)) => self.answer(answer).await?,
                 Wake::Heard(Some(event)) => {
                     if self.heard(&event).await {
-                        return Ok(end(&self.view, self.aborting.is_some()));
+                        return Ok(self.end());
                     }
                 }
                 Wake::Heard(None) => {
@@ -197,6 +210,7 @@ impl Turn {
     async fn heard(&mut self, event: &Event) -> bool {
         let news = self.view.apply(event);
         self.emit(news).await;
+        self.bound_retries();
         let ours = event.session() == Some(self.place.session.as_str());
         let idle = match event {
             Event::Idle { .. } => ours,
@@ -222,7 +236,7 @@ impl Turn {
     /// Reads what the server knows. An error of the call is no error of the turn before it has repeated itself.
     async fn look(&mut self) -> Result<Option<Ended>, BackendError> {
         self.look_at = Instant::now() + LOOK_EVERY;
-        let server = Arc::clone(&self.place.server);
+        let server = self.place.server.clone();
         let found = server.unless_lost(read(&self.place, &mut self.view, self.owed)).await?;
         let (idle, news) = match found {
             Ok(found) => found,
@@ -239,6 +253,7 @@ impl Turn {
         self.failed_looks = 0;
         self.owed = Depth::Answers;
         self.emit(news).await;
+        self.bound_retries();
         if !idle {
             self.idle_since = None;
             return Ok(None);
@@ -253,7 +268,7 @@ impl Turn {
             Standing::NotBegun | Standing::Underway => IDLE_WITHOUT_REASON,
         };
         if idle_for >= patience {
-            return Ok(Some(end(&self.view, stopping)));
+            return Ok(Some(self.end()));
         }
         self.look_within(LOOK_AGAIN);
         Ok(None)
@@ -280,6 +295,29 @@ impl Turn {
             Some(StopForce::Terminate) => STOP_TERMINATE,
             Some(StopForce::Kill) => STOP_KILL,
         };
+        self.abort_within(wait);
+    }
+
+    /// opencode asks a failing provider again for ever. A turn that only waits holds a hand: the queue waits better.
+    fn bound_retries(&mut self) {
+        if self.given_up.is_none()
+            && let Some(retry) = self.view.retrying()
+            && let Some(gone) = failure::provider_gone(retry, &self.patience, now_ms())
+        {
+            self.given_up = Some(gone);
+            self.abort_within(STOP_ASK);
+        }
+    }
+
+    /// The turn's end. One that we stopped for its provider's sake has that reason, unless it was whole all the same.
+    fn end(&mut self) -> Ended {
+        match (end(&self.view, self.aborting.is_some()), self.given_up.take()) {
+            (Ok(TurnEnd::Cancelled) | Err(_), Some(gone)) => Err(gone.into()),
+            (end, _) => end,
+        }
+    }
+
+    fn abort_within(&mut self, wait: Duration) {
         let deadline = Instant::now() + wait;
         match &mut self.aborting {
             Some(aborting) => aborting.deadline = aborting.deadline.min(deadline),
@@ -331,53 +369,4 @@ impl Turn {
         }
         Ok(())
     }
-}
-
-/// How much is read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Depth {
-    /// Status, and the messages if the session is idle.
-    Answers,
-    /// Messages, subagents and open requests too: something was missed.
-    Everything,
-}
-
-async fn subscribe(place: &Place, view: &TurnView) -> Result<Inbox, BackendError> {
-    let mut sessions = vec![place.session.clone()];
-    sessions.extend(view.children().map(str::to_owned));
-    tokio::select! {
-        biased;
-        reason = place.server.lost() => Err(BackendError::Lost(reason)),
-        inbox = place.server.routes.subscribe(&sessions) => Ok(inbox),
-    }
-}
-
-/// Brings the view up to what the server knows. Says whether the session is idle, and what is new.
-async fn read(place: &Place, view: &mut TurnView, depth: Depth) -> Result<(bool, Vec<TurnEvent>), CallError> {
-    let Place { server, directory, session } = place;
-    let client = &server.client;
-    let mut news = Vec::new();
-    let status = client.statuses(directory).await?.remove(session);
-    let idle = status.as_ref().is_none_or(|status| status.kind == "idle");
-    news.extend(status.iter().flat_map(|status| view.status(status)));
-    if depth == Depth::Everything {
-        let mut parents = vec![session.clone()];
-        while let Some(parent) = parents.pop() {
-            for child in client.children(directory, &parent).await? {
-                view.adopt(&child.id, Some(&parent));
-                news.extend(view.apply_child_history(&client.messages(directory, &child.id).await?));
-                parents.push(child.id);
-            }
-        }
-        for asked in client.permissions(directory).await? {
-            news.extend(view.apply(&Event::Permission(asked)));
-        }
-        for asked in client.questions(directory).await? {
-            news.extend(view.apply(&Event::Question(asked)));
-        }
-    }
-    if idle || depth == Depth::Everything {
-        news.extend(view.apply_history(&client.messages(directory, session).await?));
-    }
-    Ok((idle, news))
 }

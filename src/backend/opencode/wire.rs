@@ -49,6 +49,9 @@ pub(super) struct Status {
     pub attempt: u32,
     #[serde(default, deserialize_with = "nullable")]
     pub message: String,
+    /// When it is tried again: milliseconds since 1970.
+    #[serde(default, deserialize_with = "nullable")]
+    pub next: u64,
 }
 
 /// `GET /session/status`: a session that is absent is idle.

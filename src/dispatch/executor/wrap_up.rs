@@ -4,8 +4,8 @@
 use super::prepare::Ready;
 use super::prompting::Said;
 use super::{Turn, TurnFailure};
-use crate::dispatch::event_writer::WriteEnded;
-use crate::dispatch::task_source::{LoggedEvent, SourceError, TurnResult};
+use crate::dispatch::event_writer::{TurnLog, WriteEnded};
+use crate::dispatch::task_source::{Finish, LoggedEvent, SourceError, TurnResult};
 use crate::dispatch::verdict::{self, Outcome};
 use crate::domain::change::FileChange;
 use crate::domain::failure::FailureReason;
@@ -45,8 +45,7 @@ impl Turn<'_> {
         } else {
             (None, Vec::new())
         };
-        let reason = finish.failure.as_ref().map(|(reason, _)| *reason);
-        log.write(LoggedEvent::TurnEnded { outcome: finish.status, reason }).await;
+        write_end(&log, &finish).await;
         let usage = match &outcome {
             Outcome::Completed { usage } if !usage.is_zero() => *usage,
             // Also a turn that failed or was stopped has cost what it said until then.
@@ -71,6 +70,22 @@ impl Turn<'_> {
                 verdict::failed(FailureReason::Internal, "the database refused the turn's events")
             }
             (Ok(()), Ok(())) => outcome,
+        }
+    }
+
+    /// A turn that failed before it began is told too: whoever follows the task would else see nothing, try after try. While
+    /// the database is away, or the node goes, there is nothing to tell of the task.
+    pub(super) async fn tell_of_failure(&self, outcome: &Outcome) {
+        let Outcome::Failed { reason, .. } = outcome else { return };
+        if matches!(reason, FailureReason::DatabaseFailed | FailureReason::Drained) {
+            return;
+        }
+        let Some(finish) = verdict::finish(outcome, self.task, 0.0) else { return };
+        let log = self.engine.writer.open(self.task.lease, self.task.last_seq).await;
+        write_end(&log, &finish).await;
+        if log.close().await.is_err() {
+            // The finish meets the same and decides.
+            tracing::debug!(task = %self.task.lease.task, "the failure could not be written to the log");
         }
     }
 
@@ -123,4 +138,14 @@ impl Turn<'_> {
             }
         }
     }
+}
+
+/// The last word of a turn. Why a try failed that is followed by another is told with it; a task's own end has its error.
+async fn write_end(log: &TurnLog, finish: &Finish) {
+    if let Some((_, message)) = finish.failure.as_ref().filter(|_| !finish.status.is_final()) {
+        let notice = text::clean(format!("this try failed: {message}"));
+        log.write(LoggedEvent::Agent(TurnEvent::Notice(notice))).await;
+    }
+    let reason = finish.failure.as_ref().map(|(reason, _)| *reason);
+    log.write(LoggedEvent::TurnEnded { outcome: finish.status, reason }).await;
 }

@@ -25,12 +25,18 @@ fn descriptors(pid: u32) -> BTreeMap<String, usize> {
 
 fn sockets(pid: u32) -> usize {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(Result::ok);
-    entries.filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket"))).count()
+    entries
+        .filter(|entry| {
+            fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket"))
+        })
+        .count()
 }
 
 /// Children of a process that ended and that it did not collect.
 fn zombies_of(pid: u32) -> usize {
-    let stats = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+    let stats = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
     stats
         .filter_map(|stat| {
             let (_, rest) = stat.rsplit_once(')')?;
@@ -45,7 +51,12 @@ async fn much_work(served: &Served) {
     let work = (0..4).map(async |_| {
         let talk = &served.talk;
         let session = talk.session().await.id;
-        for prompt in ["TOOL:write a.txt x\nSAY: well", "FAIL:bad_request", "CRASHx1\nSAY: again", "TOOL:write a.txt y\nSAY: well"] {
+        for prompt in [
+            "TOOL:write a.txt x\nSAY: well",
+            "FAIL:bad_request",
+            "CRASHx1\nSAY: again",
+            "TOOL:write a.txt y\nSAY: well",
+        ] {
             let task = talk.submit_with(session, "scripted", prompt, 2).await;
             talk.finish(task.id).await;
         }

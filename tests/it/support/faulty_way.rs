@@ -32,15 +32,7 @@ impl FaultyWay {
         let port = listener.local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
         let port_file = folder.path().join("port");
-        let (shown, opencode) = (port_file.display(), opencode.display());
-        let line = format!("opencode server listening on http://127.0.0.1:{port}");
-        let body = format!("echo ${{line##*:}} > {shown}.new; mv {shown}.new {shown}; echo '{line}'");
-        let program = script(
-            folder.path(),
-            &format!(
-                "'{opencode}' \"$@\" | while read -r line; do case $line in *listening*) {body};; esac; done"
-            ),
-        );
+        let program = disguised(opencode, port, &port_file);
         let faults = Arc::<Faults>::default();
         let shared = Arc::clone(&faults);
         tokio::spawn(async move {
@@ -72,6 +64,19 @@ impl FaultyWay {
     pub fn prompts(&self) -> u32 {
         self.faults.prompts.load(Ordering::SeqCst)
     }
+}
+
+/// A program that runs opencode, writes its port into that file and tells another port in its place.
+pub fn disguised(opencode: &Path, port: u16, port_file: &Path) -> PathBuf {
+    let (shown, opencode) = (port_file.display(), opencode.display());
+    let line = format!("opencode server listening on http://127.0.0.1:{port}");
+    let body = format!("echo ${{line##*:}} > {shown}.new; mv {shown}.new {shown}; echo '{line}'");
+    script(
+        port_file.parent().unwrap(),
+        &format!(
+            "'{opencode}' \"$@\" | while read -r line; do case $line in *listening*) {body};; esac; done"
+        ),
+    )
 }
 
 /// An executable bash script in that folder.

@@ -7,6 +7,7 @@ pub mod faulty_way;
 pub mod fingerprint;
 pub mod leaks;
 pub mod lossy_way;
+pub mod meddler;
 pub mod node;
 pub mod opencode;
 pub mod own_cluster;

@@ -1,6 +1,6 @@
 //! The real opencode with a scripted model: installed once under `target/`, run in a home of its own.
 
-use agentpool::backend::opencode::{Home, OpencodeBackend, OpencodeConfig, OpencodePermission};
+use agentpool::backend::opencode::{Home, OpencodeBackend, OpencodeConfig, OpencodePermission, Patience};
 use agentpool::backend::{AgentBackend, AgentSessionHandle, BackendError, EnsureSession, Prompt, TurnIo};
 use agentpool::domain::agent::AgentName;
 use agentpool::domain::ids::{Fence, SessionId, TaskId};
@@ -122,12 +122,21 @@ impl Stage {
     }
 
     pub async fn with_program(permission: OpencodePermission, program: PathBuf) -> Self {
+        Self::tuned(permission, program, |_| ()).await
+    }
+
+    /// With a configuration that the test changes.
+    pub async fn tuned(
+        permission: OpencodePermission,
+        program: PathBuf,
+        tune: impl FnOnce(&mut OpencodeConfig),
+    ) -> Self {
         let _seat = SEATS.acquire().await.unwrap();
         let model = ScriptedModel::start(0).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().join("home");
         fs::create_dir_all(&home).unwrap();
-        let config = OpencodeConfig {
+        let mut config = OpencodeConfig {
             program,
             env: vec![
                 ("OPENCODE_CONFIG_CONTENT".into(), model_config(&model.base_url())),
@@ -139,7 +148,10 @@ impl Stage {
             grace: Duration::from_secs(2),
             start_deadline: Duration::from_secs(60),
             permission,
+            memory_soft_bytes: u64::MAX,
+            patience: Patience::default(),
         };
+        tune(&mut config);
         let (shims, mark) = marked_shims();
         let backend = Arc::new(OpencodeBackend::new(config.clone(), shims.clone()));
         Self { backend, model, shims, mark, folder, config, _seat }

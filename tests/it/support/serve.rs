@@ -23,8 +23,10 @@ pub const SCRIPTED: &str = "[agents.scripted]\nbackend = \"scripted\"";
 pub struct Place {
     pub folder: TempDir,
     pub repos: Repos,
+    /// Variables that the program gets besides the test's own.
+    pub variables: Vec<(String, String)>,
     /// Where the test finds the rows; nowhere for an embedded Postgres.
-    database: tokio_postgres::Config,
+    pub database: tokio_postgres::Config,
 }
 
 /// A program that runs.
@@ -45,7 +47,7 @@ impl Place {
             "data_dir = {data:?}\nlisten = \"127.0.0.1:0\"\nlog_format = \"json\"\npoll_secs = 60.0\n{settings}\n"
         );
         fs::write(folder.path().join("agentpool.toml"), text).unwrap();
-        Self { folder, repos: Repos::new(), database: tokio_postgres::Config::new() }
+        Self { folder, repos: Repos::new(), variables: Vec::new(), database: tokio_postgres::Config::new() }
     }
 
     /// As [`Place::new`], on a database that is there already.
@@ -74,6 +76,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agentpool"));
         command.arg("serve").arg("--config").arg(self.folder.path().join("agentpool.toml"));
         command.env_remove("DATABASE_URL").env_remove("RUST_LOG").stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
