@@ -163,6 +163,17 @@ pub struct Conversation {
 }
 
 impl Conversation {
+    /// How long the two questions take that agentpool asks before each turn, in ms: is the conversation there, is it idle.
+    pub async fn questions(&self) -> [f64; 2] {
+        let ask = async |path: &str| {
+            let begun = Instant::now();
+            let request = self.server.request(Method::GET, path, &self.directory);
+            let _: Value = request.send().await.unwrap().error_for_status().unwrap().json().await.unwrap();
+            begun.elapsed().as_secs_f64() * 1e3
+        };
+        [ask(&format!("/session/{}", self.id)).await, ask("/session/status").await]
+    }
+
     /// One turn, from the call to the end that the stream tells.
     pub async fn turn(&mut self, ear: &mut Ear, prompt: &str, answer: &str) -> Took {
         ear.take();

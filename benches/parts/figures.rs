@@ -90,7 +90,7 @@ pub struct Breakdown {
     pub files: usize,
     /// What happens, and its samples in ms.
     pub steps: Vec<(&'static str, Samples)>,
-    /// What two of the steps take without agentpool.
+    /// What parts of the steps take without agentpool.
     pub plain: Vec<(&'static str, Samples)>,
 }
 

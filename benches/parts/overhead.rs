@@ -25,6 +25,9 @@ const FINISH: &str = "finish: final row committed and read";
 const PLAIN_HAND_OVER: &str = "  by plain HTTP: hand over";
 const PLAIN_AGENT: &str = "  by plain HTTP: the agent's own time";
 
+const PLAIN_THERE: &str = "  by plain HTTP: is the conversation there (part of prepare)";
+const PLAIN_IDLE: &str = "  by plain HTTP: is it idle (part of hand over)";
+
 /// A session with its worktree, and a conversation of the other kind in the same worktree.
 pub struct Pair {
     pub repos: Repos,
@@ -50,7 +53,9 @@ pub async fn measure(
         pair.direct.turn(&mut pair.ear, PROMPT, ANSWER).await;
     }
     let (mut pooled, mut direct, mut steps) = (Samples::default(), Vec::new(), Vec::new());
+    let mut questions = Vec::new();
     for round in 0..rounds {
+        questions.push(pair.direct.questions().await);
         // Whoever goes second finds warmer caches: they take turns at that too.
         if round % 2 == 1 {
             direct.push(pair.direct.turn(&mut pair.ear, PROMPT, ANSWER).await);
@@ -72,6 +77,8 @@ pub async fn measure(
     let plain = vec![
         (PLAIN_HAND_OVER, of_plain(|took| took.hand_over_ms)),
         (PLAIN_AGENT, of_plain(|took| took.agent_ms)),
+        (PLAIN_THERE, questions.iter().map(|[there, _]| *there).collect()),
+        (PLAIN_IDLE, questions.iter().map(|[_, idle]| *idle).collect()),
     ];
     report.breakdowns.push(Breakdown { files: pair.files, steps, plain });
     (pooled.median(), pair)

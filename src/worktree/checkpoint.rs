@@ -48,7 +48,7 @@ pub(super) async fn save(
     lock: &Lock,
 ) -> Result<(Checkpoint, Vec<String>), WorktreeError> {
     let last = latest(site).await?;
-    let seen = snapshot::take(site, &last.commit, lock).await?;
+    let seen = snapshot::take(site, lock).await?;
     let mut notices = seen.notices;
     let head = hub::head(site).unwrap_or_else(|| last.head.clone());
     let parent = fetch_head(site, &last, &head, lock, &mut notices).await?;
@@ -59,7 +59,6 @@ pub(super) async fn save(
         last.number > 0 && tree == last.tree && head == last.head && index == Some(last.index.clone());
     if reused {
         remember_index(site, mark.as_deref(), &last.index)?;
-        seen.sight.keep(site, &last.commit);
         let same = Checkpoint { commit: last.commit, tree, reused, notices };
         return Ok((same, seen.left_out));
     }
@@ -75,7 +74,6 @@ pub(super) async fn save(
     let mut saved = Saved { commit: String::new(), tree, number, head: head.clone(), index };
     saved.commit = commit(site, &saved, &last.commit, parent, label, lock).await?;
     remember_index(site, mark.as_deref(), &saved.index)?;
-    seen.sight.keep(site, &saved.commit);
     Ok((Checkpoint { commit: saved.commit, tree: saved.tree, reused, notices }, seen.left_out))
 }
 

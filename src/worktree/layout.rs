@@ -3,7 +3,6 @@
 use super::error::WorktreeError;
 use super::files;
 use super::git::{CONFIG, Git, Setup};
-use super::glance::Glances;
 use super::lock::Lock;
 use super::record::Record;
 use crate::domain::ids::SessionId;
@@ -17,7 +16,6 @@ use std::time::Duration;
 pub(super) struct Layout {
     root: PathBuf,
     long_deadline: Duration,
-    glances: Glances,
 }
 
 /// The two stores of a project.
@@ -46,8 +44,6 @@ pub(super) struct Site {
     pub stores: Stores,
     /// What our git has in common.
     pub setup: Setup,
-    /// What was seen of it last.
-    pub glances: Glances,
 }
 
 impl Layout {
@@ -55,7 +51,7 @@ impl Layout {
     pub(super) fn prepare(root: &Path, long_deadline: Duration) -> Result<Self, WorktreeError> {
         files::make_dir(root)?;
         let root = fs::canonicalize(root).map_err(WorktreeError::io(root))?;
-        let layout = Self { root, long_deadline, glances: Glances::default() };
+        let layout = Self { root, long_deadline };
         let git = layout.root.join("git");
         for dir in ["projects", "sessions"] {
             files::make_dir(&git.join(dir))?;
@@ -96,7 +92,6 @@ impl Layout {
             private: self.private(session),
             stores: self.stores(key),
             setup: self.setup(),
-            glances: self.glances.clone(),
         }
     }
 

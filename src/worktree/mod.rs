@@ -26,7 +26,6 @@ mod create;
 mod error;
 mod files;
 mod git;
-mod glance;
 mod hub;
 mod layout;
 mod lock;

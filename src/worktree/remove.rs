@@ -53,7 +53,6 @@ pub(super) async fn remove(site: &Site, mode: RemoveMode) -> Result<Removed, Wor
 }
 
 fn take_away(site: &Site) -> Result<(), WorktreeError> {
-    site.glances.forget(site.session);
     files::remove(&site.tree)?;
     files::remove(&site.private.join("index"))?;
     // The branch goes from loose or packed refs, which all sessions share.

@@ -31,7 +31,7 @@ impl Risk {
 pub(super) async fn risk(site: &Site) -> Result<Risk, WorktreeError> {
     let lock = site.lock().await?;
     let last = checkpoint::latest(site).await?;
-    let seen = snapshot::take(site, &last.commit, &lock).await?;
+    let seen = snapshot::take(site, &lock).await?;
     let head = hub::head(site).unwrap_or(last.head);
     weigh(site, &seen.tree.unwrap_or(last.tree), seen.left_out, &head, &lock).await
 }

@@ -7,7 +7,6 @@ mod born;
 mod changes;
 mod checkpoint;
 mod create;
-mod glance;
 mod hanging;
 mod hostile;
 mod kill;

@@ -3,7 +3,7 @@
 //!
 //! `life` says when a server is started and when a new one is tried, after failures (`circuit`) and for its `size`;
 //! `server` is one of them, `pulse` says whether it answers, `in_use` that somebody works with it; `stream` hands its events
-//! to turns; `turn` follows one turn, `look` reads what the stream did not tell, `stopping` stops it, `ending` names its end; `translate` is the turn as pure
+//! to turns; `turn` follows one turn, `look` reads what the stream did not tell, `known` what need not be asked, `stopping` stops it, `ending` names its end; `translate` is the turn as pure
 //! state; `interrupted` finds a turn that was cut off; `client`, `event` and `wire` are opencode's words.
 
 mod choices;
@@ -16,6 +16,7 @@ mod failure;
 mod ids;
 mod in_use;
 mod interrupted;
+mod known;
 mod life;
 mod look;
 mod parts;
@@ -126,6 +127,8 @@ impl AgentBackend for OpencodeBackend {
         let server = self.life.server().await?;
         let found = match &opts.resume {
             None => None,
+            // Asking costs a warm turn more than anything else before its prompt.
+            Some(id) if opts.interrupted.is_empty() && server.known.is_quiet(id) => Some(id.clone()),
             Some(id) => match server.unless_lost(server.client.session(&directory, id)).await? {
                 Ok(session) if session.time.archived.is_some() => None,
                 Ok(session) => Some(session.id),
@@ -134,12 +137,12 @@ impl AgentBackend for OpencodeBackend {
             },
         };
         let (session, origin) = match (found, &opts.resume) {
-            (Some(id), _) if server.was_opened(&id) => (id, SessionOrigin::Reused),
+            (Some(id), _) if server.known.was_opened(&id) => (id, SessionOrigin::Reused),
             (Some(id), _) => (id, SessionOrigin::Resumed),
             (None, resume) => {
                 let made =
                     server.unless_lost(server.client.create_session(&directory, &opts.title)).await??;
-                server.was_opened(&made.id);
+                server.known.was_opened(&made.id);
                 let new =
                     if resume.is_some() { SessionOrigin::NewInsteadOfResumed } else { SessionOrigin::New };
                 (made.id, new)
@@ -184,7 +187,7 @@ impl AgentBackend for OpencodeBackend {
             });
         }
         let directory = directory_of(&handle.worktree)?;
-        server.forget(&handle.agent_session_id);
+        server.known.forget(&handle.agent_session_id);
         Ok(server.unless_lost(server.client.dispose_instance(&directory)).await??)
     }
 
@@ -227,7 +230,7 @@ async fn cut_back(place: &mut Place, turns: &[TurnRef]) -> Result<Interrupted, B
         Found::CutBefore { message } => {
             match server.unless_lost(server.client.fork(&directory, &session, &message)).await? {
                 Ok(fork) => {
-                    server.was_opened(&fork.id);
+                    server.known.was_opened(&fork.id);
                     place.session = fork.id;
                     Ok(Interrupted::CutBack)
                 }

@@ -4,6 +4,7 @@ use super::OpencodeConfig;
 use super::choices::Catalogue;
 use super::client::{CALL_DEADLINE, CallError, Client, Password};
 use super::environment::environment;
+use super::known::Known;
 use super::patience::Patience;
 use super::pulse;
 use super::stream::{self, Routes};
@@ -11,7 +12,7 @@ use crate::backend::BackendError;
 use crate::domain::turn::StopForce;
 use crate::process::{Child, ChildSpec, Shims, StdinMode, StopPlan};
 use reqwest::StatusCode;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -61,7 +62,7 @@ pub(super) struct Server {
     /// it ends whenever nobody is left.
     pub users: TaskTracker,
     /// Conversations that were opened on this very server.
-    opened: Mutex<HashSet<String>>,
+    pub known: Known,
     /// What is offered in a directory, and since when we know.
     catalogues: Mutex<HashMap<String, (Instant, Arc<Catalogue>)>>,
     /// One turn at a time in a conversation: opencode would fold two prompts into one run.
@@ -118,16 +119,6 @@ impl Server {
         catalogues.retain(|_, (since, _)| since.elapsed() < CATALOGUE_AGE_MAX);
         catalogues.insert(directory.to_owned(), (Instant::now(), Arc::clone(&catalogue)));
         Ok(catalogue)
-    }
-
-    /// Remembers that a conversation was opened here; true if it already was.
-    pub fn was_opened(&self, session: &str) -> bool {
-        !self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(session.to_owned())
-    }
-
-    /// Forgets that it was: the instance behind it is let go.
-    pub fn forget(&self, session: &str) {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
     }
 
     /// The right to run a turn in a conversation. Held until an abandoned turn is stopped, too: an abort names the
@@ -221,7 +212,7 @@ pub(super) async fn start(
         routes: Routes::new(),
         tracker: tracker.clone(),
         users,
-        opened: Mutex::default(),
+        known: Known::default(),
         catalogues: Mutex::default(),
         lanes: Mutex::default(),
         lost: watch::Sender::new(None),

@@ -62,7 +62,9 @@ pub(super) async fn run(
     }
     // From here on a turn may run, so from here on dropping must stop it.
     let mut abandoned = Abandoned::new(place.clone(), lane);
-    settle(&place, SETTLE_DEADLINE).await?;
+    if !place.server.known.wake(&place.session) {
+        settle(&place, SETTLE_DEADLINE).await?;
+    }
     let ids = ids::prompt_ids(prompt.turn, &place.session, now_ms());
     let mut turn = Turn::begin(place, io, patience.clone(), &ids.message).await?;
     for notice in notices {
@@ -72,12 +74,16 @@ pub(super) async fn run(
         Ok(()) => turn.follow().await,
         Err(error) => Err(error),
     };
+    let was_stopped = turn.aborting.is_some();
     if let Some(aborting) = turn.aborting.take() {
         aborting.finish().await;
     }
     // What was not seen to end may still run.
     let end = ended?;
     abandoned.over();
+    if matches!(end, Ok(TurnEnd::Completed { .. })) && !was_stopped {
+        turn.place.server.known.rest(&turn.place.session);
+    }
     end
 }
 

@@ -123,7 +123,7 @@ async fn f25_over_restarts_every_few_seconds_all_tasks_end_exactly_once_and_in_o
     for _ in 0..8 {
         let session = node.session().await.id;
         let put = "INSERT INTO agentpool.tasks (session_id, agent, prompt)
-                   SELECT $1, 'scripted', 'SAY: ' || n FROM generate_series(1, 25) n";
+                   SELECT $1, 'scripted', 'SLOW:15' FROM generate_series(1, 25) n";
         node.sql().await.execute(put, &[&session]).await.unwrap();
     }
     let mut restarts = 0;
