@@ -1,4 +1,4 @@
-//! When a failed task is tried again: 5 s · 2ⁿ with full jitter, at most 5 minutes.
+//! When a failed task is tried again: 5 s · 2ⁿ with full jitter, at most 5 minutes, or one where the node is at fault.
 
 use super::failure::FailureReason;
 use std::time::Duration;
@@ -7,6 +7,10 @@ use std::time::Duration;
 pub const BACKOFF_BASE: Duration = Duration::from_secs(5);
 /// Longest wait between two tries.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// Longest wait after a failure of the node itself. `attempt` counts every interruption, and a head that met some must not
+/// hold up its lane for minutes because of one start that failed: what fails for long is held off by the backend's circuit,
+/// which closes after a minute.
+pub const OWN_BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// What becomes of a task whose turn failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +40,18 @@ pub fn after_failure(
     let wait = match reason {
         // The node's own end: another may take over at once.
         FailureReason::Drained | FailureReason::NodeLost => Duration::ZERO,
-        FailureReason::SpawnFailed | FailureReason::RateLimited | FailureReason::DatabaseFailed => {
-            backoff(attempt, jitter)
+        FailureReason::SpawnFailed | FailureReason::DatabaseFailed => {
+            backoff(attempt, jitter, OWN_BACKOFF_MAX)
         }
-        _ => backoff(failures, jitter),
+        FailureReason::RateLimited => backoff(attempt, jitter, BACKOFF_MAX),
+        _ => backoff(failures, jitter, BACKOFF_MAX),
     };
     AfterFailure::Retry { wait }
 }
 
-fn backoff(n: i32, jitter: f64) -> Duration {
+fn backoff(n: i32, jitter: f64, max: Duration) -> Duration {
     let doublings = u32::try_from(n.saturating_sub(1)).unwrap_or(0).min(16);
-    let full = BACKOFF_BASE.saturating_mul(1 << doublings).min(BACKOFF_MAX);
+    let full = BACKOFF_BASE.saturating_mul(1 << doublings).min(max);
     full.mul_f64(jitter.clamp(0.0, 1.0))
 }
 
@@ -57,6 +62,8 @@ mod tests {
     #[test]
     fn uncharged_failures_never_use_up_a_task() {
         let after = after_failure(FailureReason::SpawnFailed, 2, 3, 900, 1.0);
+        assert_eq!(after, AfterFailure::Retry { wait: OWN_BACKOFF_MAX });
+        let after = after_failure(FailureReason::RateLimited, 2, 3, 900, 1.0);
         assert_eq!(after, AfterFailure::Retry { wait: BACKOFF_MAX });
     }
 

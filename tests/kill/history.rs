@@ -54,22 +54,46 @@ impl Audit {
             .collect()
     }
 
-    /// Waits until every task has ended.
-    pub async fn until_drained(&self, bound: Duration) -> Result<(), String> {
-        let until = Instant::now() + bound;
-        let left = "SELECT string_agg(t.id || ' ' || t.status || ' of ' || t.agent || coalesce(' ' || t.failure_reason, '')
-                                      || ' lane ' || coalesce(l.state::text, 'none'), '; ')
-                    FROM (SELECT * FROM agentpool.tasks WHERE finished_at IS NULL LIMIT 10) t
-                    LEFT JOIN agentpool.lanes l ON l.session_id = t.session_id";
+    /// Waits until every task has ended: for as long as now and then one does, since how many are left depends on the machine.
+    pub async fn until_drained(&self, stall: Duration) -> Result<(), String> {
+        let begun = Instant::now();
+        let (mut least, mut last_end) = (i64::MAX, begun);
         loop {
-            let left: Option<String> = self.client.query_one(left, &[]).await.unwrap().get(0);
-            match left {
-                None => return Ok(()),
-                Some(left) if Instant::now() >= until => {
-                    return Err(format!("lost: not ended after the drain: {left}"));
-                }
-                Some(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+            let left = "SELECT count(*) FROM agentpool.tasks WHERE finished_at IS NULL";
+            let left: i64 = self.client.query_one(left, &[]).await.unwrap().get(0);
+            if left == 0 {
+                println!("   drained in {} s", begun.elapsed().as_secs());
+                return Ok(());
             }
+            if left < least {
+                (least, last_end) = (left, Instant::now());
+            }
+            if last_end.elapsed() >= stall {
+                return Err(format!(
+                    "lost: {left} tasks are left and none ended for {} s: {}",
+                    stall.as_secs(),
+                    self.heads().await
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    /// What stands at the head of each lane that has work left, and who could do it.
+    async fn heads(&self) -> String {
+        let heads = "SELECT DISTINCT ON (t.session_id)
+                            format('%s (%s, %s, attempt %s, due %s, %s); lane %s of node %s, lease %s; project of node %s',
+                                   t.id, t.agent, t.status, t.attempt, l.due - clock_timestamp(),
+                                   coalesce(t.failure_reason, 'no failure'), l.state, l.home_node, l.lease_until - clock_timestamp(),
+                                   p.node_id)
+                     FROM agentpool.tasks t
+                     LEFT JOIN agentpool.lanes l ON l.session_id = t.session_id
+                     JOIN agentpool.sessions s ON s.id = t.session_id
+                     JOIN agentpool.projects p ON p.id = s.project_id
+                     WHERE t.finished_at IS NULL ORDER BY t.session_id, t.lane_position";
+        match self.client.query(heads, &[]).await {
+            Ok(rows) => rows.iter().map(|row| format!("\n      {}", row.get::<_, String>(0))).collect(),
+            Err(error) => format!("(the heads could not be read: {error})"),
         }
     }
 
