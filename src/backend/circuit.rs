@@ -1,4 +1,4 @@
-//! When a server that fails is tried again: a pause after each failure, and none at all after five in a minute. Pure: the
+//! When an agent that cannot be started is tried again: a pause after each failure, and none at all after five in a minute. Pure: the
 //! time comes in.
 
 use std::collections::VecDeque;

@@ -1,7 +1,11 @@
 //! The five operations of an agent backend, and what travels through them.
 //! A backend speaks with one kind of agent and with nobody else: it never sees the store, the pool or HTTP.
 
+pub mod acp;
+mod circuit;
+mod confined;
 pub mod opencode;
+mod provider_words;
 pub mod scripted;
 
 use crate::domain::agent::BackendKind;
@@ -152,6 +156,15 @@ pub struct TurnIo {
     pub stop: watch::Receiver<Option<Stop>>,
     /// Answers in.
     pub answers: mpsc::Receiver<PermissionAnswer>,
+}
+
+/// Whose home the agent uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// The user's, so that logins work.
+    Inherited,
+    /// One of its own: `HOME` and the XDG folders lie in it.
+    Isolated(PathBuf),
 }
 
 /// What the health page says of a backend.

@@ -89,6 +89,21 @@ pub struct ToolCall {
     pub input: Option<Value>,
     /// Result or error text, when known.
     pub output: Option<String>,
+    /// Files that it touches, as `path` or `path:line`.
+    pub locations: Vec<String>,
+    /// What it changes, where the agent says so.
+    pub diffs: Vec<ToolDiff>,
+}
+
+/// One file as a tool changes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolDiff {
+    /// Which.
+    pub path: String,
+    /// Before; none for a new one.
+    pub old: Option<String>,
+    /// After.
+    pub new: String,
 }
 
 /// One line of a plan.

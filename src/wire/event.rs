@@ -2,7 +2,7 @@
 //! it reaches Postgres.
 
 use crate::domain::text::{EVENT_BYTES_MAX, clean, clean_json, cut};
-use crate::domain::turn::{LoggedEvent, ToolCall, TurnEvent};
+use crate::domain::turn::{LoggedEvent, ToolCall, ToolDiff, TurnEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -113,7 +113,14 @@ fn data(kind: &'static str, value: Value) -> StoredEvent {
 }
 
 fn tool(kind: &'static str, call: ToolCall) -> StoredEvent {
-    let input = json!({"call_id": call.call_id, "status": call.status.as_str(), "input": call.input});
+    let mut input = json!({"call_id": call.call_id, "status": call.status.as_str(), "input": call.input});
+    if !call.locations.is_empty() {
+        input["locations"] = json!(call.locations);
+    }
+    if !call.diffs.is_empty() {
+        let diff = |diff: &ToolDiff| json!({"path": diff.path, "old": diff.old, "new": diff.new});
+        input["diffs"] = call.diffs.iter().map(diff).collect();
+    }
     StoredEvent {
         kind,
         tool: Some(limited(call.tool)),
@@ -148,6 +155,8 @@ mod tests {
             title: None,
             input: Some(json!({"k\u{0}": "\u{0}"})),
             output: Some("x".repeat(EVENT_BYTES_MAX + 9)),
+            locations: Vec::new(),
+            diffs: Vec::new(),
         };
         let event = stored(LoggedEvent::Agent(TurnEvent::ToolCall(call)));
         let all = format!("{event:?}");

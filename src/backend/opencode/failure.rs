@@ -2,7 +2,7 @@
 
 use super::patience::Patience;
 use super::wire::{AgentError, Status};
-use crate::backend::BackendError;
+use crate::backend::{BackendError, provider_words};
 use crate::domain::failure::FailureReason;
 use crate::domain::text;
 use serde_json::Value;
@@ -32,23 +32,7 @@ pub(super) fn reason(error: &AgentError) -> FailureReason {
         "ContentFilterError" => return FailureReason::Refused,
         _ => {}
     }
-    if overflows(&words) {
-        return FailureReason::ContextOverflow;
-    }
-    match status {
-        Some(401 | 403) => FailureReason::AuthRequired,
-        Some(429) => FailureReason::RateLimited,
-        Some(404) if words.contains("model") => FailureReason::ModelUnknown,
-        Some(408) => FailureReason::ProviderError,
-        Some(413) => FailureReason::ContextOverflow,
-        Some(400..=499) => FailureReason::BadRequest,
-        Some(_) => FailureReason::ProviderError,
-        None if words.contains("model not found") || words.contains("modelnotfound") => {
-            FailureReason::ModelUnknown
-        }
-        None if is_rate_limit(&words) => FailureReason::RateLimited,
-        None => FailureReason::ProviderError,
-    }
+    provider_words::reason(status, &words)
 }
 
 /// A provider that is not waited for any longer within a turn.
@@ -78,32 +62,10 @@ pub(super) fn provider_gone(retry: &Status, patience: &Patience, now_ms: u64) ->
     let message = format!("the provider failed {} times in a row, the last time with: {said}", retry.attempt);
     let words = retry.message.to_ascii_lowercase();
     let reason = match () {
-        () if is_rate_limit(&words) => FailureReason::RateLimited,
+        () if provider_words::is_rate_limit(&words) => FailureReason::RateLimited,
         () => FailureReason::ProviderError,
     };
     Some(ProviderGone { reason, message })
-}
-
-/// The shapes in which providers, and opencode for them, say that there were too many requests.
-fn is_rate_limit(words: &str) -> bool {
-    const SHAPES: [&str; 7] =
-        ["rate limit", "rate_limit", "rate-limit", "too many requests", "429", "quota", "usage limit"];
-    SHAPES.iter().any(|shape| words.contains(shape))
-}
-
-/// The shapes in which providers say that a conversation is too long.
-fn overflows(words: &str) -> bool {
-    const SHAPES: [&str; 8] = [
-        "context_length_exceeded",
-        "context length",
-        "context window",
-        "prompt is too long",
-        "input is too long",
-        "maximum context",
-        "too many tokens",
-        "exceeds the maximum number of tokens",
-    ];
-    SHAPES.iter().any(|shape| words.contains(shape))
 }
 
 /// The text for people: opencode's message, its first line where it is a stack.

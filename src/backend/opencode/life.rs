@@ -2,10 +2,10 @@
 //! failed or grew too large. Knows nothing of sessions and turns.
 
 use super::OpencodeConfig;
-use super::circuit::{FAILURES_MAX, Failures, Verdict, WINDOW};
 use super::in_use::InUse;
 use super::server::{self, Ended, Server, StartError};
 use super::size;
+use crate::backend::circuit::{FAILURES_MAX, Failures, Verdict, WINDOW};
 use crate::backend::{BackendError, BackendHealth, BackendState};
 use crate::domain::turn::StopForce;
 use crate::process::Shims;

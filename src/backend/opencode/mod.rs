@@ -1,13 +1,12 @@
 //! The opencode_server backend: one opencode HTTP server serves every session of an agent in a workspace.
 //! opencode's types stop here; nothing of it is stored, and a person is asked through the turn's own channels only.
 //!
-//! `life` says when a server is started and when a new one is tried, after failures (`circuit`) and for its `size`;
+//! `life` says when a server is started and when a new one is tried, after failures and for its `size`;
 //! `server` is one of them, `pulse` says whether it answers, `in_use` that somebody works with it; `stream` hands its events
 //! to turns; `turn` follows one turn, `look` reads what the stream did not tell, `known` what need not be asked, `stopping` stops it, `ending` names its end; `translate` is the turn as pure
 //! state; `interrupted` finds a turn that was cut off; `client`, `event` and `wire` are opencode's words.
 
 mod choices;
-mod circuit;
 mod client;
 mod ending;
 mod environment;
@@ -32,6 +31,7 @@ mod translate;
 mod turn;
 mod wire;
 
+pub use super::Home;
 use super::{
     AgentBackend, AgentSessionHandle, BackendError, BackendHealth, EnsureSession, Interrupted, Prompt,
     SessionOrigin, TurnIo,
@@ -75,15 +75,6 @@ pub struct OpencodeConfig {
     pub memory_soft_bytes: u64,
     /// How long is waited for what.
     pub patience: Patience,
-}
-
-/// Whose home the agent uses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Home {
-    /// The user's, so that logins work.
-    Inherited,
-    /// One of its own: `HOME` and the XDG folders lie in it.
-    Isolated(PathBuf),
 }
 
 /// What opencode is told about edit, bash, webfetch, external_directory and doom_loop, by `OPENCODE_PERMISSION`.

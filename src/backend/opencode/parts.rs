@@ -32,6 +32,8 @@ pub(super) fn tool_call(part: &Part, prefix: Option<&str>) -> ToolCall {
         },
         input: input.filter(|input| !input.is_null()),
         output: state.output.clone().or_else(|| state.error.clone()),
+        locations: Vec::new(),
+        diffs: Vec::new(),
     }
 }
 

@@ -23,7 +23,6 @@
 //! | `REFUSE`, `EMPTY` | the agent declines; the agent ends the turn without a word |
 //! | `SCENARIO:name` | the steps of a file, see [`Scenarios`] |
 
-mod confined;
 mod memory;
 mod player;
 mod scenario;

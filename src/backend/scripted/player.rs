@@ -1,8 +1,8 @@
 //! Plays one turn: steps in, events out, an ending. It remembers nothing beyond the turn.
 
-use super::confined;
 use super::memory::{Answer, MemoryError, RunningTurn};
 use super::script::Step;
+use crate::backend::confined;
 use crate::backend::{BackendError, TurnIo};
 use crate::domain::failure::FailureReason;
 use crate::domain::permission::{PermissionDecision, PermissionKind, PermissionRequest};
@@ -194,6 +194,8 @@ impl<'a> Player<'a> {
             title: Some(format!("write: {}", path.display())),
             input: Some(json!({"path": path.to_string_lossy()})),
             output: None,
+            locations: Vec::new(),
+            diffs: Vec::new(),
         }
     }
 
