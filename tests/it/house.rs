@@ -11,10 +11,11 @@ use std::path::Path;
 type Tree = BTreeMap<String, String>;
 
 /// Where programs begin, and the folder that their modules lie in.
-const ROOTS: [(&str, &str); 5] = [
+const ROOTS: [(&str, &str); 6] = [
     ("src/lib.rs", "src/"),
     ("src/main.rs", "src/"),
     ("tests/it/main.rs", "tests/it/"),
+    ("tests/fixture_agent/main.rs", "tests/fixture_agent/"),
     ("tests/kill/main.rs", "tests/kill/"),
     ("benches/warm_turn.rs", "benches/"),
 ];

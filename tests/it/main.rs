@@ -8,6 +8,7 @@ mod bad_input;
 mod cli;
 mod embedded_postgres;
 mod event_log;
+mod fixture_agent;
 mod house;
 mod install;
 mod node_faults;

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod faulty_way;
 pub mod fingerprint;
+pub mod fixture_agent;
 pub mod leaks;
 pub mod lossy_way;
 pub mod meddler;
