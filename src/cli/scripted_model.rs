@@ -10,8 +10,9 @@ use std::task::Poll;
 /// Arguments of `scripted-model`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-An OpenAI-compatible server whose answers are chosen by directives in the prompt (SAY: text, TOOL:write PATH TEXT,
-SLOW:n, HANG, FAIL:code, …). GET /__log shows what it was asked. Point an agent's provider at the printed address.")]
+A model whose answers are chosen by directives in the prompt (SAY: text, TOOL:write PATH TEXT, SLOW:n, HANG, FAIL:code,
+…). It speaks OpenAI (chat/completions and Responses), Anthropic and Gemini. GET /__log shows what it was asked. Point an
+agent's provider at the printed address; Anthropic's and Gemini's go without its /v1.")]
 pub(super) struct ScriptedModelArgs {
     /// Port on 127.0.0.1 [default: any free one]
     #[arg(long, default_value_t = 0, hide_default_value = true)]

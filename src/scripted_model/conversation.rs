@@ -1,6 +1,7 @@
-//! A chat/completions request in a neutral form: who said what, and which tools are offered. Pure; total over any JSON.
+//! A request in a neutral form: who said what, and which tools are offered. Pure; knows no dialect.
 
-use serde_json::{Map, Value};
+use super::tools::Offered;
+use serde_json::Value;
 
 /// Who speaks in a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,30 +42,10 @@ pub(super) struct Conversation {
     /// The schema that the answer must follow, if there is one.
     pub(super) response_schema: Option<Value>,
     pub(super) turns: Vec<Turn>,
-    /// Tool name → JSON schema of its parameters.
-    pub(super) tools: Map<String, Value>,
+    pub(super) tools: Offered,
 }
 
 impl Conversation {
-    pub(super) fn parse(body: &Value) -> Self {
-        let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let tools = body["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let schema = &body["response_format"]["json_schema"]["schema"];
-        Self {
-            model: body["model"].as_str().unwrap_or("?").to_owned(),
-            stream: body["stream"].as_bool().unwrap_or(false),
-            response_schema: (!schema.is_null()).then(|| schema.clone()),
-            turns: messages.iter().flat_map(turns_of).collect(),
-            tools: tools
-                .iter()
-                .filter_map(|tool| {
-                    let function = tool.get("function").unwrap_or(tool);
-                    Some((function["name"].as_str()?.to_owned(), function["parameters"].clone()))
-                })
-                .collect(),
-        }
-    }
-
     /// Index and cleaned text of the last *true* user turn. Agents put reminders beside the prompt as user turns of
     /// their own: once tool results followed, one without a directive is passed over for the one before it that has one.
     pub(super) fn last_user(&self) -> Option<(usize, String)> {
@@ -107,45 +88,53 @@ impl Conversation {
     }
 }
 
-fn turns_of(message: &Value) -> Vec<Turn> {
-    let content = &message["content"];
-    match message["role"].as_str().unwrap_or_default() {
-        "assistant" => {
-            let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let calls =
-                calls.iter().map(|call| Turn { role: Role::Call, text: call["function"].to_string() });
-            let said = flat(content);
-            let said =
-                (!said.is_empty() || calls.len() == 0).then_some(Turn { role: Role::Assistant, text: said });
-            said.into_iter().chain(calls).collect()
-        }
-        // One turn a part: agents put their reminders into parts of their own.
-        "user" => match content {
-            Value::Array(parts) => {
-                parts.iter().map(|part| Turn { role: Role::User, text: flat(part) }).collect()
-            }
-            _ => vec![Turn { role: Role::User, text: flat(content) }],
-        },
-        "tool" | "function" => vec![Turn { role: Role::Tool, text: flat(content) }],
-        _ => vec![Turn { role: Role::System, text: flat(content) }],
-    }
-}
-
 /// The text within content of any shape.
-fn flat(content: &Value) -> String {
+pub(super) fn flat(content: &Value) -> String {
     match content {
         Value::Null | Value::Bool(_) | Value::Number(_) => String::new(),
         Value::String(text) => text.clone(),
         Value::Array(parts) => {
             parts.iter().map(flat).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
         }
-        Value::Object(part) => part.get("text").or_else(|| part.get("content")).map(flat).unwrap_or_default(),
+        Value::Object(part) => {
+            ["text", "content", "output"].iter().find_map(|key| part.get(*key)).map(flat).unwrap_or_default()
+        }
     }
 }
 
+/// The elements of a JSON list; none when it is no list.
+pub(super) fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
 /// What agents and we wrap around a user's words: it holds no directive of the user's.
-const WRAPPERS: [&str; 5] =
-    ["system-reminder", "environment_context", "user_instructions", "session_context", "conversation_so_far"];
+const WRAPPERS: [&str; 13] = [
+    "system-reminder",
+    "environment_context",
+    "user_instructions",
+    "session_context",
+    "conversation_so_far",
+    "permissions instructions",
+    "INSTRUCTIONS",
+    "local-command-caveat",
+    "skills_instructions",
+    "apps_instructions",
+    "plugins_instructions",
+    "recommended_plugins",
+    "ide_opened_file",
+];
+
+/// How agents begin what they ask for themselves although they offer their tools along with it.
+const SIDE_QUESTIONS: [&str; 3] = [
+    "[SUGGESTION MODE",
+    "Managed memory has",
+    "Please analyze *only* the content and structure of your immediately preceding",
+];
+
+/// True for a question of the agent's own.
+pub(super) fn is_side_question(text: &str) -> bool {
+    SIDE_QUESTIONS.iter().any(|opening| text.starts_with(opening))
+}
 
 /// The text without its wrappers, one pair of quotes and space around it.
 pub(super) fn clean(text: &str) -> String {
@@ -165,17 +154,17 @@ pub(super) fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_reminder_beside_the_prompt_does_not_hide_the_users_directive() {
-        let conversation = Conversation::parse(&json!({"messages": [
-            {"role": "user", "content": [{"text": "TOOL:bash true"}, {"text": "mind the gap"}]},
-            {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "bash", "arguments": "{}"}}]},
-            {"role": "tool", "content": "ok"},
-        ]}));
-        let roles: Vec<_> = conversation.turns.iter().map(|turn| turn.role).collect();
-        assert_eq!(roles, [Role::User, Role::User, Role::Call, Role::Tool]);
+        let turn = |role, text: &str| Turn { role, text: text.to_owned() };
+        let mut conversation = Conversation::default();
+        conversation.turns = vec![
+            turn(Role::User, "TOOL:bash true"),
+            turn(Role::User, "mind the gap"),
+            turn(Role::Call, "bash"),
+            turn(Role::Tool, "ok"),
+        ];
         assert_eq!(conversation.last_user(), Some((0, "TOOL:bash true".into())));
         assert_eq!(conversation.tool_results(0), ["ok"]);
     }
@@ -186,15 +175,5 @@ mod tests {
         assert_eq!(clean("<conversation_so_far>HANG</conversation_so_far>"), "");
         assert_eq!(clean("\"SAY: quoted\""), "SAY: quoted");
         assert_eq!(clean("<conversation_so_far>unclosed"), "<conversation_so_far>unclosed");
-    }
-
-    #[test]
-    fn any_json_is_a_conversation() {
-        for body in
-            [json!(null), json!([]), json!({"messages": 7, "tools": {}}), json!({"messages": [null, 3]})]
-        {
-            let conversation = Conversation::parse(&body);
-            assert!(conversation.last_user().is_none(), "{body}");
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! What the model does for a request: conversation in, steps out. Pure; the clock and the wire are elsewhere.
 
-use super::conversation::Conversation;
+use super::conversation::{Conversation, is_side_question};
 use super::tools::{self, Call};
 use std::time::Duration;
 
@@ -68,6 +68,9 @@ pub(super) fn script(conversation: &Conversation) -> Script {
     }
     if conversation.tools.is_empty() {
         return Script { side: true, directive, failure: None, steps: fixed(SIDE_ANSWER.into()) };
+    }
+    if is_side_question(&directive) {
+        return Script { side: true, directive, failure: None, steps: fixed("none".into()) };
     }
     let mut steps = Vec::new();
     if let Some(thought) = rest_of_line(&directive, "THINK:") {
@@ -190,11 +193,13 @@ fn is_word(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dialect::Dialect;
+    use super::super::tools::Kind;
     use super::*;
     use serde_json::{Value, json};
 
     fn request(messages: Value) -> Conversation {
-        Conversation::parse(&json!({
+        Dialect::Chat.conversation(&json!({
             "messages": messages,
             "tools": [{"function": {"name": "bash", "parameters": {}}}],
         }))
@@ -217,7 +222,13 @@ mod tests {
         let result = json!({"role": "tool", "content": "fine"});
         let first = script(&request(json!([user]))).steps;
         let second = script(&request(json!([user, result]))).steps;
-        let call = |command| Step::Call(Call { name: "bash".into(), arguments: json!({"command": command}) });
+        let call = |command| {
+            Step::Call(Call {
+                name: "bash".into(),
+                kind: Kind::Function,
+                arguments: json!({"command": command}),
+            })
+        };
         assert!(first.contains(&call("one")) && !first.contains(&call("two")));
         assert!(second.contains(&call("two")) && second.ends_with(&[Step::Stop(Finish::Tool)]));
         assert_eq!(said(json!([user, result, result])), "Done after 2 tool result(s). Last: fine");
@@ -250,9 +261,12 @@ mod tests {
 
     #[test]
     fn a_side_request_runs_no_directive() {
-        let no_tools = Conversation::parse(&json!({"messages": [{"role": "user", "content": "FAIL:500"}]}));
+        let no_tools =
+            Dialect::Chat.conversation(&json!({"messages": [{"role": "user", "content": "FAIL:500"}]}));
         let script = script(&no_tools);
         assert!(script.side && script.failure.is_none());
         assert_eq!(script.steps, [Step::Text(SIDE_ANSWER.into()), Step::Stop(Finish::End)]);
+        let question = request(json!([{"role": "user", "content": "[SUGGESTION MODE: after HANG]"}]));
+        assert!(super::script(&question).side);
     }
 }

@@ -1,22 +1,21 @@
-//! The server: takes requests, logs them, plays what the script says in real time. Decides nothing about what is said.
+//! The server: takes requests in any dialect, logs them, has their answers played. Decides nothing about what is said.
 
 use super::conversation::{Conversation, Turn};
+use super::dialect::{Answer, Dialect, Refusal};
 use super::directives::{self, Failure, Script};
 use super::log::{Log, LoggedMessage, LoggedRequest, Outcome};
-use super::wire::{Answer, Frame};
+use super::play::{Settle, play};
 use crate::domain::text::cut;
-use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, OriginalUri, Query, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, OriginalUri, Path, Query, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 
 /// Largest request that is read: a conversation with tool results in it.
@@ -26,26 +25,35 @@ const LOGGED_MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Longest directive that the log keeps, in bytes.
 const LOGGED_DIRECTIVE_BYTES_MAX: usize = 1 << 10;
 
-/// How OpenAI says it; agents know it by these words.
-const TOO_LONG: &str = "This model's maximum context length is 8192 tokens. However, your messages resulted in more. \
-                        Please reduce the length of the messages.";
+const EVENTS: &str = "text/event-stream";
 
 #[derive(Clone)]
 struct Context {
     log: Arc<Log>,
     stopping: CancellationToken,
+    /// Tells the answers of this server from those of earlier ones.
+    stamp: u64,
 }
 
 /// The server's routes; answers under way end when `stopping` is cancelled.
 pub(super) fn router(log: Arc<Log>, stopping: CancellationToken) -> Router {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let stamp = u64::try_from(since.as_micros()).unwrap_or_default();
     Router::new()
-        .route("/v1/chat/completions", post(complete))
+        .route("/", get(alive))
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/responses", post(responses))
+        .route("/v1/messages", post(messages))
+        .route("/v1/messages/count_tokens", post(count_for_messages))
+        .route("/v1beta/models/{call}", post(gemini))
+        .route("/v1beta/models", get(gemini_models))
         .route("/v1/models", get(models))
         .route("/__log", get(logged))
         .route("/__last", get(last))
         .route("/__reset", post(reset))
+        .fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Context { log, stopping })
+        .with_state(Context { log, stopping, stamp })
 }
 
 #[derive(Deserialize)]
@@ -67,39 +75,122 @@ async fn reset(State(context): State<Context>) -> Json<Value> {
     Json(json!({}))
 }
 
-async fn models() -> Json<Value> {
-    let model = json!({"id": "scripted-1", "object": "model", "created": 1, "owned_by": "scripted"});
-    Json(json!({"object": "list", "data": [model]}))
+/// Some agents ask whether anybody is there.
+async fn alive() -> &'static str {
+    "the scripted model"
 }
 
-async fn complete(State(context): State<Context>, uri: OriginalUri, body: Bytes) -> Response {
-    let Ok(request) = serde_json::from_slice(&body) else {
-        return error(StatusCode::BAD_REQUEST, "the body is no JSON");
-    };
-    let conversation = Conversation::parse(&request);
-    let script = directives::script(&conversation);
-    let failure = script.failure.filter(|failure| lasts(&context.log, failure, &script.directive));
-    let status = failure.and_then(|failure| StatusCode::from_u16(failure.status).ok());
-    let entry = entry(uri.path(), &conversation, &script, status.unwrap_or(StatusCode::OK));
-    let settle = Settle { n: context.log.add(entry), log: context.log, outcome: Outcome::CutOff };
-    if let Some(status) = status {
-        settle.to(Outcome::Finished);
-        if failure.is_some_and(|failure| failure.too_long) {
-            return error(status, TOO_LONG);
+async fn unknown(method: Method, uri: OriginalUri) -> Response {
+    tracing::warn!(%method, path = uri.path(), "the scripted model was asked for what it does not have");
+    let message = format!("there is no {}", uri.path());
+    error(Dialect::Chat, Refusal { status: 404, message: &message, too_long: false })
+}
+
+/// For `OpenAI` and Anthropic at once: their clients overlook what they do not know.
+async fn models() -> Json<Value> {
+    let model = json!({
+        "id": "scripted-1", "type": "model", "object": "model", "owned_by": "scripted", "created": 1,
+        "display_name": "Scripted 1", "created_at": "2026-01-01T00:00:00Z",
+    });
+    Json(json!({"object": "list", "has_more": false, "data": [model]}))
+}
+
+async fn gemini_models() -> Json<Value> {
+    let methods = ["generateContent", "countTokens"];
+    Json(json!({"models": [{"name": "models/scripted-1", "supportedGenerationMethods": methods}]}))
+}
+
+async fn count_for_messages(body: Bytes) -> Json<Value> {
+    Json(json!({"input_tokens": tokens(&body)}))
+}
+
+async fn chat(State(context): State<Context>, uri: OriginalUri, body: Bytes) -> Response {
+    complete(Dialect::Chat, &context, uri.path(), &body, |_| ())
+}
+
+async fn responses(State(context): State<Context>, uri: OriginalUri, body: Bytes) -> Response {
+    complete(Dialect::Responses, &context, uri.path(), &body, |_| ())
+}
+
+async fn messages(State(context): State<Context>, uri: OriginalUri, body: Bytes) -> Response {
+    complete(Dialect::Messages, &context, uri.path(), &body, |_| ())
+}
+
+/// `MODEL:VERB`.
+async fn gemini(
+    State(context): State<Context>,
+    Path(call): Path<String>,
+    uri: OriginalUri,
+    body: Bytes,
+) -> Response {
+    let (model, verb) = call.rsplit_once(':').unwrap_or((&call, ""));
+    let stream = match verb {
+        "countTokens" => return Json(json!({"totalTokens": tokens(&body)})).into_response(),
+        "generateContent" => false,
+        "streamGenerateContent" => true,
+        _ => {
+            let message = format!("there is no method {verb:?}");
+            return error(Dialect::Gemini, Refusal { status: 404, message: &message, too_long: false });
         }
-        return error(status, &format!("scripted failure {}", status.as_u16()));
-    }
-    // A rough count, as good as any: four bytes a token.
-    let answer = Answer {
-        id: format!("chatcmpl-{}", settle.n),
-        model: conversation.model,
-        input_tokens: (body.len() / 4).max(1),
     };
-    if conversation.stream {
-        play(answer.frames(script.steps), "text/event-stream", settle, context.stopping)
-    } else {
-        play(answer.whole(script.steps), "application/json", settle, context.stopping)
+    complete(Dialect::Gemini, &context, uri.path(), &body, |conversation| {
+        model.clone_into(&mut conversation.model);
+        conversation.stream = stream;
+    })
+}
+
+/// A rough count, as good as any: four bytes a token.
+fn tokens(body: &Bytes) -> usize {
+    (body.len() / 4).max(1)
+}
+
+/// Answers one request; `complement` adds what a dialect says outside of the body.
+fn complete(
+    dialect: Dialect,
+    context: &Context,
+    path: &str,
+    body: &Bytes,
+    complement: impl FnOnce(&mut Conversation),
+) -> Response {
+    let Ok(request) = serde_json::from_slice(body) else {
+        let message = "the body is no JSON";
+        return error(dialect, Refusal { status: 400, message, too_long: false });
+    };
+    let mut conversation = dialect.conversation(&request);
+    complement(&mut conversation);
+    let script = directives::script(&conversation);
+    let log = Arc::clone(&context.log);
+    let failure = script.failure.filter(|failure| lasts(&log, failure, &script.directive));
+    let mut entry = entry(path, &conversation, &script);
+    let message = failure.map(|failure| match failure.too_long {
+        true => dialect.too_long().to_owned(),
+        false => format!("scripted failure {}", failure.status),
+    });
+    let refusal = failure.zip(message.as_deref()).map(|(failure, message)| Refusal {
+        status: failure.status,
+        message,
+        too_long: failure.too_long,
+    });
+    let in_stream = |refusal: &Refusal<'_>| conversation.stream && dialect.refuses_in_stream(*refusal);
+    let (told, refused) = (refusal.filter(in_stream), refusal.filter(|refusal| !in_stream(refusal)));
+    entry.status = refused.map_or(200, |refusal| refusal.status);
+    let n = log.add(entry);
+    let settle = Settle::new(n, log);
+    if let Some(refusal) = refused {
+        settle.to(Outcome::Finished);
+        return error(dialect, refusal);
     }
+    let answer = Answer {
+        id: format!("{:x}-{}", context.stamp, n),
+        model: conversation.model,
+        input_tokens: tokens(body),
+    };
+    let (frames, kind) = match told {
+        Some(refusal) => (Dialect::refusal_frames(&answer, refusal), EVENTS),
+        None if conversation.stream => (dialect.frames(&answer, script.steps), EVENTS),
+        None => (dialect.whole(&answer, script.steps), "application/json"),
+    };
+    play(frames, kind, settle, context.stopping.clone())
 }
 
 fn lasts(log: &Log, failure: &Failure, directive: &str) -> bool {
@@ -107,7 +198,7 @@ fn lasts(log: &Log, failure: &Failure, directive: &str) -> bool {
     failure.tries.is_none_or(|failing| tries <= failing)
 }
 
-fn entry(path: &str, conversation: &Conversation, script: &Script, status: StatusCode) -> LoggedRequest {
+fn entry(path: &str, conversation: &Conversation, script: &Script) -> LoggedRequest {
     let message = |turn: &Turn| LoggedMessage {
         role: turn.role.as_str().to_owned(),
         text: cut(turn.text.clone(), LOGGED_MESSAGE_BYTES_MAX),
@@ -122,77 +213,16 @@ fn entry(path: &str, conversation: &Conversation, script: &Script, status: Statu
         user_turns: conversation.user_turns(conversation.turns.len()),
         messages: conversation.turns.iter().map(message).collect(),
         tools: conversation.tools.keys().cloned().collect(),
-        status: status.as_u16(),
+        status: 200,
         outcome: Outcome::Running,
     }
 }
 
-fn error(status: StatusCode, message: &str) -> Response {
-    let kind = match status.as_u16() {
-        401 => "authentication_error",
-        429 => "rate_limit_error",
-        529 => "overloaded_error",
-        _ => "api_error",
-    };
-    let body = json!({"error": {"type": kind, "message": message, "code": status.as_u16().to_string()}});
-    let mut response = (status, Json(body)).into_response();
+fn error(dialect: Dialect, refusal: Refusal<'_>) -> Response {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, Json(dialect.error(refusal))).into_response();
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
-}
-
-/// Says how an answer went, also when the client leaves and the answer is dropped.
-struct Settle {
-    n: u64,
-    log: Arc<Log>,
-    outcome: Outcome,
-}
-
-impl Settle {
-    fn to(mut self, outcome: Outcome) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for Settle {
-    fn drop(&mut self) {
-        self.log.settle(self.n, self.outcome);
-    }
-}
-
-/// Plays frames in real time. An error in a body makes the server cut the connection, so that a client never takes
-/// an answer that was stopped for a whole one.
-fn play(
-    frames: VecDeque<Frame>,
-    kind: &'static str,
-    settle: Settle,
-    stopping: CancellationToken,
-) -> Response {
-    let state = (frames, Some(settle), stopping);
-    let frames = futures::stream::unfold(state, async |(mut frames, mut settle, stopping)| {
-        let outcome = loop {
-            let wait = match frames.pop_front() {
-                Some(Frame::Bytes(bytes)) => {
-                    return Some((Ok(Bytes::from(bytes)), (frames, settle, stopping)));
-                }
-                Some(Frame::Pause(pause)) => pause,
-                Some(Frame::Hang) => Duration::MAX,
-                Some(Frame::Drop) => break Outcome::Dropped,
-                None => {
-                    settle.take()?.to(Outcome::Finished);
-                    return None;
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stopping.cancelled() => break Outcome::CutOff,
-            }
-        };
-        settle.take()?.to(outcome);
-        frames.clear();
-        Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), (frames, None, stopping)))
-    });
-    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")];
-    (headers, Body::from_stream(frames)).into_response()
 }

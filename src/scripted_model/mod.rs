@@ -1,6 +1,16 @@
-//! A model that does as it is told: an OpenAI-compatible server on the loopback whose answers are chosen by directives
-//! in the last user text. It lets real agents run in tests and in a demonstration without network, keys or chance.
-//! It never calls out, and it is no part of serving tasks.
+//! A model that does as it is told: a server on the loopback whose answers are chosen by directives in the last user
+//! text. It lets real agents run in tests and in a demonstration without network, keys or chance. It never calls out,
+//! and it is no part of serving tasks.
+//!
+//! # Dialects
+//! All at one address, streamed and whole, with one log: an agent is pointed at the address that its provider has.
+//!
+//! | dialect | path | base address |
+//! |---|---|---|
+//! | OpenAI chat/completions | `/v1/chat/completions` | [`ScriptedModel::base_url`] |
+//! | OpenAI Responses | `/v1/responses` | [`ScriptedModel::base_url`] |
+//! | Anthropic Messages | `/v1/messages`, `/v1/messages/count_tokens` | [`ScriptedModel::root_url`] |
+//! | Gemini | `/v1beta/models/MODEL:generateContent`, `:streamGenerateContent`, `:countTokens` | [`ScriptedModel::root_url`] |
 //!
 //! # Directives
 //! Anywhere in the last user text; what takes a text takes the rest of its line. What stands within
@@ -22,15 +32,16 @@
 //! | `FAIL:code`, `FAIL:codexN` | an HTTP error, always or for the first N tries of that text |
 //! | `OVERFLOW:n` | the error of a conversation that is too long, while it has more than n user turns |
 //!
-//! Without a directive it echoes. A request that offers no tools, or that wants JSON by a schema, is an agent's side
-//! request (a title, a summary): it gets a short fixed answer and runs no directive.
+//! Without a directive it echoes. A request that offers no tools, that wants JSON by a schema, or that begins as agents'
+//! own questions do is an agent's side request (a title, a summary): it gets a short fixed answer and runs no directive.
 
 mod conversation;
+mod dialect;
 mod directives;
 mod http;
 mod log;
+mod play;
 mod tools;
-mod wire;
 
 pub use log::{LoggedMessage, LoggedRequest, Outcome};
 
@@ -81,6 +92,11 @@ impl ScriptedModel {
     /// What an agent is configured with: `http://127.0.0.1:PORT/v1`.
     pub fn base_url(&self) -> String {
         format!("http://127.0.0.1:{}/v1", self.port)
+    }
+
+    /// What Anthropic's and Gemini's clients are configured with: `http://127.0.0.1:PORT`.
+    pub fn root_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Where it listens.

@@ -1,21 +1,48 @@
 //! Makes tool calls that fit the tools a request offers, whatever the agent calls them. Pure; runs no tool.
 
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// A call that the model makes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Call {
     pub(super) name: String,
+    pub(super) kind: Kind,
+    /// An object; of a [`Kind::Custom`] tool a text.
     pub(super) arguments: Value,
 }
 
-type Offered = Map<String, Value>;
+/// How a tool is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// By JSON that follows a schema.
+    #[default]
+    Function,
+    /// By free text (Responses only).
+    Custom,
+    /// The shell that Responses knows by itself.
+    LocalShell,
+}
+
+/// A tool that is offered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Tool {
+    pub(super) kind: Kind,
+    /// JSON schema of its parameters.
+    pub(super) schema: Value,
+}
+
+/// Name → tool.
+pub(super) type Offered = BTreeMap<String, Tool>;
 
 const WRITE: [&str; 4] = ["write", "write_file", "create_file", "WriteFile"];
-const SHELL: [&str; 6] = ["bash", "run_shell_command", "shell", "exec_command", "shell_command", "execute"];
+const SHELL: [&str; 7] =
+    ["bash", "run_shell_command", "shell", "exec_command", "shell_command", "local_shell", "execute"];
 const READ: [&str; 4] = ["read", "read_file", "ReadFile", "view"];
 const PLAN: [&str; 5] = ["todowrite", "update_plan", "todo_write", "write_todos", "todo"];
 const PATH: [&str; 4] = ["file_path", "filePath", "absolute_path", "path"];
+/// The plan that is made.
+const STEPS: [(u8, &str); 3] = [(1, "completed"), (2, "in_progress"), (3, "pending")];
 
 /// The call for what stands after `TOOL:`; `None` when no tool that can do it is offered.
 pub(super) fn call(offered: &Offered, spec: &str) -> Option<Call> {
@@ -23,8 +50,14 @@ pub(super) fn call(offered: &Offered, spec: &str) -> Option<Call> {
     let (path, content) = split(rest);
     match verb {
         "raw" => {
-            let arguments = serde_json::from_str(content).unwrap_or_else(|_| json!({}));
-            Some(Call { name: path.to_owned(), arguments })
+            let kind = offered.get(path).map_or(Kind::Function, |tool| tool.kind);
+            let arguments = match kind {
+                Kind::Custom => json!(content),
+                Kind::Function | Kind::LocalShell => {
+                    serde_json::from_str(content).unwrap_or_else(|_| json!({}))
+                }
+            };
+            Some(Call { name: path.to_owned(), kind, arguments })
         }
         "bash" => shell(offered, rest),
         "read" => named(offered, &READ, |schema| vec![(key(schema, &PATH), json!(path))])
@@ -40,14 +73,29 @@ fn write(offered: &Offered, path: &str, content: &str) -> Option<Call> {
         let text = key(schema, &["content", "contents", "file_text", "text"]);
         vec![(key(schema, &PATH), json!(path)), (text, json!(format!("{content}\n")))]
     });
+    let patch = format!("*** Begin Patch\n*** Add File: {path}\n+{content}\n*** End Patch\n");
     let by_patch = || {
-        let patch = format!("*** Begin Patch\n*** Add File: {path}\n+{content}\n*** End Patch\n");
+        let (name, tool) = offered.get_key_value("apply_patch")?;
+        if tool.kind == Kind::Custom {
+            return Some(Call { name: name.clone(), kind: Kind::Custom, arguments: json!(patch) });
+        }
         named(offered, &["apply_patch"], |schema| {
             vec![(key(schema, &["patchText", "input", "patch"]), json!(patch))]
         })
     };
+    let by_script = || by_script(offered, &format!("text(await tools.apply_patch({}));", json!(patch)));
     let quoted = content.replace('\'', r"'\''");
-    by_write.or_else(by_patch).or_else(|| shell(offered, &format!("printf '%s\\n' '{quoted}' > '{path}'")))
+    by_write
+        .or_else(by_patch)
+        .or_else(by_script)
+        .or_else(|| shell(offered, &format!("printf '%s\\n' '{quoted}' > '{path}'")))
+}
+
+/// A call of the one tool of some models of Codex: a JavaScript program that calls the other tools.
+fn by_script(offered: &Offered, program: &str) -> Option<Call> {
+    let (name, tool) = offered.get_key_value("exec")?;
+    let call = Call { name: name.clone(), kind: Kind::Custom, arguments: json!(program) };
+    (tool.kind == Kind::Custom).then_some(call)
 }
 
 fn shell(offered: &Offered, command: &str) -> Option<Call> {
@@ -57,14 +105,19 @@ fn shell(offered: &Offered, command: &str) -> Option<Call> {
         let command = if as_list { json!(["bash", "-lc", command]) } else { json!(command) };
         vec![(key, command)]
     })
+    .or_else(|| {
+        let program =
+            format!("const r = await tools.exec_command({{cmd: {}}}); text(r.output ?? r);", json!(command));
+        by_script(offered, &program)
+    })
 }
 
 fn plan(offered: &Offered) -> Option<Call> {
-    named(offered, &PLAN, |schema| {
+    let by_name = named(offered, &PLAN, |schema| {
         let list = key(schema, &["todos", "plan"]);
         let item = &schema["properties"][&list]["items"];
         let text = key(item, &["content", "step", "description", "title"]);
-        let steps = [(1, "completed"), (2, "in_progress"), (3, "pending")].map(|(n, status)| {
+        let steps = STEPS.map(|(n, status)| {
             let mut given =
                 vec![(text.clone(), json!(format!("scripted step {n}"))), ("status".into(), json!(status))];
             if !item["properties"]["id"].is_null() {
@@ -73,6 +126,10 @@ fn plan(offered: &Offered) -> Option<Call> {
             fill(item, given)
         });
         vec![(list, json!(steps))]
+    });
+    by_name.or_else(|| {
+        let steps = STEPS.map(|(n, status)| json!({"step": format!("scripted step {n}"), "status": status}));
+        by_script(offered, &format!("await tools.update_plan({{plan: {}}}); text('ok');", json!(steps)))
     })
 }
 
@@ -82,10 +139,10 @@ fn named(
     names: &[&str],
     given: impl FnOnce(&Value) -> Vec<(String, Value)>,
 ) -> Option<Call> {
-    let (name, schema) = names
+    let (name, tool) = names
         .iter()
         .find_map(|name| offered.iter().find(|(offered, _)| offered.eq_ignore_ascii_case(name)))?;
-    Some(Call { name: name.clone(), arguments: fill(schema, given(schema)) })
+    Some(Call { name: name.clone(), kind: tool.kind, arguments: fill(&tool.schema, given(&tool.schema)) })
 }
 
 /// The first of the names that the schema has as a property; the first of all when it has none.
@@ -109,7 +166,7 @@ fn filler(schema: &Value) -> Value {
     if let Some(first) = schema["enum"].as_array().and_then(|values| values.first()) {
         return first.clone();
     }
-    match type_of(schema) {
+    match type_of(schema).as_str() {
         "integer" | "number" => json!(1),
         "boolean" => json!(false),
         "array" => json!([]),
@@ -123,7 +180,7 @@ pub(super) fn minimal(schema: &Value) -> Value {
     if let Some(last) = schema["enum"].as_array().and_then(|values| values.last()) {
         return last.clone();
     }
-    match type_of(schema) {
+    match type_of(schema).as_str() {
         "object" | "" => {
             let properties = schema["properties"].as_object().cloned().unwrap_or_default();
             properties.iter().map(|(name, schema)| (name.clone(), minimal(schema))).collect()
@@ -135,10 +192,10 @@ pub(super) fn minimal(schema: &Value) -> Value {
     }
 }
 
-/// The type of a schema, or the first of several; empty when it names none.
-fn type_of(schema: &Value) -> &str {
+/// The type of a schema, or the first of several; empty when it names none. Gemini's are in capitals.
+fn type_of(schema: &Value) -> String {
     let kind = &schema["type"];
-    kind.as_str().or_else(|| kind[0].as_str()).unwrap_or_default()
+    kind.as_str().or_else(|| kind[0].as_str()).unwrap_or_default().to_ascii_lowercase()
 }
 
 /// The first word, and what follows it.
@@ -152,7 +209,7 @@ mod tests {
     use super::*;
 
     fn offered(name: &str, schema: Value) -> Offered {
-        [(name.to_owned(), schema)].into_iter().collect()
+        [(name.to_owned(), Tool { kind: Kind::Function, schema })].into_iter().collect()
     }
 
     #[test]
@@ -172,6 +229,20 @@ mod tests {
         assert_eq!(made.name, "Bash");
         assert_eq!(made.arguments["command"], r"printf '%s\n' 'it'\''s' > 'b.txt'");
         assert_eq!(made.arguments["description"], "scripted");
+    }
+
+    #[test]
+    fn a_tool_of_free_text_gets_text() {
+        let custom = |name: &str| -> Offered {
+            [(name.to_owned(), Tool { kind: Kind::Custom, schema: Value::Null })].into_iter().collect()
+        };
+        let patch = call(&custom("apply_patch"), "write a.txt hello").expect("a patch tool is offered");
+        assert_eq!(patch.arguments, "*** Begin Patch\n*** Add File: a.txt\n+hello\n*** End Patch\n");
+        let program = call(&custom("exec"), "bash echo \"hi\"").expect("a tool for programs is offered");
+        let text = program.arguments.as_str().expect("free text");
+        assert!(text.contains(r#"exec_command({cmd: "echo \"hi\""})"#), "{text}");
+        assert!(call(&custom("exec"), "plan").is_some());
+        assert_eq!(call(&custom("exec"), "raw exec text(1)").expect("by name").arguments, "text(1)");
     }
 
     #[test]
