@@ -1,17 +1,24 @@
 //! Each backend keeps the same promises; they are written in `support/conformance.rs`.
 
-use crate::support::conformance::{Subject, conformance, keeps_every_promise};
+use crate::support::acp::FixtureAgent;
+use crate::support::conformance::{Subject, conformance, keeps_every_promise, new_git_worktree};
 use crate::support::opencode::Stage;
 use agentpool::backend::AgentBackend;
 use agentpool::backend::opencode::OpencodePermission;
 use agentpool::backend::scripted::{Scenarios, ScriptedBackend, ScriptedConfig};
 use async_trait::async_trait;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 conformance!(scripted, Scripted::new(State::OnDisk));
+
+conformance!(acp_fixture, FixtureAgent::new(""));
+
+#[tokio::test]
+async fn the_promises_hold_in_one_process_for_all_conversations_too() {
+    keeps_every_promise(&FixtureAgent::shared()).await;
+}
 
 #[tokio::test]
 async fn the_promises_hold_one_after_another_on_one_backend_too() {
@@ -57,7 +64,7 @@ impl Subject for Opencode {
     }
 
     fn worktree(&self) -> PathBuf {
-        new_worktree(self.stage.folder.path())
+        new_git_worktree(self.stage.folder.path())
     }
 
     fn say(&self, text: &str) -> String {
@@ -114,7 +121,7 @@ impl Subject for Scripted {
     }
 
     fn worktree(&self) -> PathBuf {
-        new_worktree(self.folder.path())
+        new_git_worktree(self.folder.path())
     }
 
     fn say(&self, text: &str) -> String {
@@ -132,18 +139,4 @@ impl Subject for Scripted {
     fn recall(&self) -> String {
         "RECALL".into()
     }
-}
-
-/// A git repository with one empty commit, in a new folder below `base`.
-fn new_worktree(base: &Path) -> PathBuf {
-    let folder = tempfile::Builder::new().prefix("tree").disable_cleanup(true).tempdir_in(base);
-    let path = folder.expect("a folder below the scratch folder").path().canonicalize().expect("it exists");
-    let git = |arguments: &[&str]| {
-        let done = Command::new("git").arg("-C").arg(&path).args(arguments).output().expect("git runs");
-        assert!(done.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-    };
-    git(&["init", "--quiet"]);
-    let author = ["-c", "user.name=test", "-c", "user.email=test@example.org"];
-    git(&[&author[..], &["commit", "--quiet", "--allow-empty", "--message", "base"]].concat());
-    path
 }

@@ -164,6 +164,8 @@ fn one_event_of_each_kind() -> Vec<LoggedEvent> {
         title: None,
         input: None,
         output: None,
+        locations: Vec::new(),
+        diffs: Vec::new(),
     };
     let request = PermissionRequest {
         agent_request_id: "1".into(),

@@ -9,7 +9,7 @@ use agentpool::domain::agent::BackendKind;
 use agentpool::domain::change::{ChangeOperation, DIFF_BYTES_MAX, FileChange};
 use agentpool::domain::permission::{PermissionDecision, PermissionKind, PermissionRequest};
 use agentpool::domain::text::clean_bytes;
-use agentpool::domain::turn::{PlanEntry, ToolCall, ToolStatus, TurnEvent};
+use agentpool::domain::turn::{PlanEntry, ToolCall, ToolDiff, ToolStatus, TurnEvent};
 use agentpool::domain::usage::Usage;
 use serde_json::json;
 use std::time::Duration;
@@ -25,6 +25,8 @@ fn dirty_events() -> Vec<LoggedEvent> {
         title: Some(BAD.into()),
         input: Some(json!({BAD: [BAD, {"k": BAD}]})),
         output: Some(clean_bytes(b"\xff\0\xed\xa0\x80")),
+        locations: vec![BAD.into()],
+        diffs: vec![ToolDiff { path: BAD.into(), old: Some(BAD.into()), new: BAD.into() }],
     };
     let request = PermissionRequest {
         agent_request_id: BAD.into(),

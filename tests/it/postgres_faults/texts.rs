@@ -87,6 +87,8 @@ async fn f42_a_tool_that_says_a_hundred_megabytes_leaves_a_row_of_four_that_says
         title: None,
         input: None,
         output: Some("x".repeat(100 << 20)),
+        locations: Vec::new(),
+        diffs: Vec::new(),
     };
     let events = vec![LoggedEvent::Agent(TurnEvent::ToolUpdate(call)), text("and goes on")];
     let outcomes =

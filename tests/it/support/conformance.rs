@@ -6,6 +6,7 @@ use agentpool::backend::{
     AgentBackend, AgentSessionHandle, BackendError, EnsureSession, Interrupted, Prompt, SessionOrigin, TurnIo,
 };
 use agentpool::domain::agent::AgentName;
+use agentpool::domain::failure::FailureReason;
 use agentpool::domain::ids::{Fence, SessionId, TaskId};
 use agentpool::domain::permission::{PermissionAnswer, PermissionDecision};
 use agentpool::domain::session::SessionKey;
@@ -14,6 +15,7 @@ use agentpool::domain::turn::{Stop, StopCause, StopForce, ToolStatus, TurnEnd, T
 use agentpool::domain::usage::Usage;
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -40,6 +42,14 @@ pub trait Subject: Send + Sync {
     fn ask_and_write(&self, path: &str, content: &str) -> String;
     /// A prompt that makes the agent list the prompts before it, each at least 60 characters of it.
     fn recall(&self) -> String;
+    /// Whether the agent's store tells turns that completed from others; else they count as interrupted.
+    fn recovers(&self) -> bool {
+        true
+    }
+    /// Whether the agent tells how many tokens it read and wrote.
+    fn tells_tokens(&self) -> bool {
+        true
+    }
 }
 
 /// The list of promises, handed to one of the two macros below; `dispose_ends_everything` must stay the last.
@@ -259,6 +269,10 @@ pub async fn a_turn_that_completed_unseen_is_recovered(subject: &dyn Subject) {
     subject.restart().await;
     // The node died before it could store the end: the turn counts as interrupted, an even newer one never began.
     line.ensure(subject, Some(id), &[next_turn(), turn]).await;
+    if !subject.recovers() {
+        assert_eq!(line.handle.interrupted, Interrupted::StillThere);
+        return;
+    }
     let Interrupted::Completed { output, usage, stop_reason } = &line.handle.interrupted else {
         panic!("the completed turn was not found: {:?}", line.handle.interrupted)
     };
@@ -291,7 +305,7 @@ pub async fn usage_adds_up(subject: &dyn Subject) {
     let line = Line::open(subject).await;
     let told = line.ask(subject, &subject.say("one two three")).await;
     let TurnEnd::Completed { usage, .. } = told.completed() else { unreachable!("completed() checks") };
-    assert!(usage.input_tokens > 0 && usage.output_tokens > 0, "{usage:?}");
+    assert!(!subject.tells_tokens() || (usage.input_tokens > 0 && usage.output_tokens > 0), "{usage:?}");
     let mut sum = Usage::default();
     for event in &told.events {
         if let TurnEvent::Usage(usage) = event {
@@ -334,14 +348,14 @@ pub async fn dispose_ends_everything(subject: &dyn Subject) {
 }
 
 /// One session on a worktree of its own, and its conversation.
-struct Line {
-    key: SessionKey,
-    worktree: PathBuf,
-    handle: AgentSessionHandle,
+pub struct Line {
+    pub key: SessionKey,
+    pub worktree: PathBuf,
+    pub handle: AgentSessionHandle,
 }
 
 impl Line {
-    async fn open(subject: &dyn Subject) -> Self {
+    pub async fn open(subject: &dyn Subject) -> Self {
         let agent = AgentName::new("subject").expect("a good name");
         let key = SessionKey { session: SessionId(Uuid::now_v7()), agent };
         let worktree = subject.worktree();
@@ -352,25 +366,36 @@ impl Line {
         Self { key, worktree, handle }
     }
 
-    fn options(&self, resume: Option<String>, interrupted: &[TurnRef]) -> EnsureSession {
+    pub fn options(&self, resume: Option<String>, interrupted: &[TurnRef]) -> EnsureSession {
         options(&self.worktree, resume, interrupted)
     }
 
-    async fn ensure(&mut self, subject: &dyn Subject, resume: Option<String>, interrupted: &[TurnRef]) {
+    pub async fn ensure(&mut self, subject: &dyn Subject, resume: Option<String>, interrupted: &[TurnRef]) {
         let options = self.options(resume, interrupted);
         self.handle = subject.backend().ensure_session(&self.key, &options).await.expect("a conversation");
     }
 
     /// One prompt to its end; nothing is allowed.
-    async fn ask(&self, subject: &dyn Subject, text: &str) -> Told {
+    pub async fn ask(&self, subject: &dyn Subject, text: &str) -> Told {
         self.begin(subject, text, 64).finish(Policy::Deny).await
     }
 
-    fn begin(&self, subject: &dyn Subject, text: &str, channel_size: usize) -> Running {
+    pub fn begin(&self, subject: &dyn Subject, text: &str, channel_size: usize) -> Running {
+        self.begin_with(subject, text, TaskSettings::default(), channel_size)
+    }
+
+    /// With wishes for model, mode and options.
+    pub fn begin_with(
+        &self,
+        subject: &dyn Subject,
+        text: &str,
+        settings: TaskSettings,
+        channel_size: usize,
+    ) -> Running {
         let (events, events_out) = mpsc::channel(channel_size);
         let (stop_in, stop) = watch::channel(None);
         let (answers_in, answers) = mpsc::channel(8);
-        let prompt = Prompt { turn: next_turn(), text: text.to_owned(), settings: TaskSettings::default() };
+        let prompt = Prompt { turn: next_turn(), text: text.to_owned(), settings };
         let (turn, backend, handle) = (prompt.turn, subject.backend(), self.handle.clone());
         let io = TurnIo { events, stop, answers };
         let end = tokio::spawn(async move { backend.prompt(&handle, &prompt, io).await });
@@ -378,7 +403,7 @@ impl Line {
     }
 }
 
-fn options(worktree: &Path, resume: Option<String>, interrupted: &[TurnRef]) -> EnsureSession {
+pub fn options(worktree: &Path, resume: Option<String>, interrupted: &[TurnRef]) -> EnsureSession {
     EnsureSession {
         worktree: worktree.to_owned(),
         title: "conformance".into(),
@@ -397,47 +422,47 @@ fn read(worktree: &Path, path: &str) -> Option<String> {
 
 /// What is answered to a permission request.
 #[derive(Clone, Copy, PartialEq)]
-enum Policy {
+pub enum Policy {
     Allow,
     Deny,
 }
 
 /// A turn that runs.
-struct Running {
-    turn: TurnRef,
-    events: mpsc::Receiver<TurnEvent>,
-    stop: watch::Sender<Option<Stop>>,
-    answers: mpsc::Sender<PermissionAnswer>,
-    end: JoinHandle<Result<TurnEnd, BackendError>>,
-    seen: Vec<TurnEvent>,
+pub struct Running {
+    pub turn: TurnRef,
+    pub events: mpsc::Receiver<TurnEvent>,
+    pub stop: watch::Sender<Option<Stop>>,
+    pub answers: mpsc::Sender<PermissionAnswer>,
+    pub end: JoinHandle<Result<TurnEnd, BackendError>>,
+    pub seen: Vec<TurnEvent>,
 }
 
 impl Running {
     /// The next event; `None` when the backend has let go of the channel.
-    async fn event(&mut self) -> Option<TurnEvent> {
+    pub async fn event(&mut self) -> Option<TurnEvent> {
         let event = tokio::time::timeout(DEADLINE, self.events.recv()).await;
         let event = event.unwrap_or_else(|_| panic!("nothing came any more after {:?}", self.seen));
         self.seen.extend(event.clone());
         event
     }
 
-    async fn text_seen(&mut self, wanted: &str) {
+    pub async fn text_seen(&mut self, wanted: &str) {
         while !text(&self.seen).contains(wanted) {
             assert!(self.event().await.is_some(), "{wanted:?} never came: {:?}", self.seen);
         }
     }
 
-    fn stop(&self, force: StopForce) {
+    pub fn stop(&self, force: StopForce) {
         self.stop.send_replace(Some(Stop { cause: StopCause::UserCancel, force }));
     }
 
     /// Drops the prompt's future, as a caller does that goes away.
-    async fn drop_prompt(self) {
+    pub async fn drop_prompt(self) {
         self.end.abort();
         assert!(self.end.await.is_err_and(|error| error.is_cancelled()), "the turn had ended before");
     }
 
-    async fn finish(mut self, policy: Policy) -> Told {
+    pub async fn finish(mut self, policy: Policy) -> Told {
         while let Some(event) = self.event().await {
             let TurnEvent::Permission(request) = event else { continue };
             let decision = match policy {
@@ -453,28 +478,45 @@ impl Running {
 }
 
 /// A turn that ended.
-struct Told {
-    events: Vec<TurnEvent>,
-    end: Result<TurnEnd, BackendError>,
+pub struct Told {
+    pub events: Vec<TurnEvent>,
+    pub end: Result<TurnEnd, BackendError>,
 }
 
 impl Told {
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         text(&self.events)
     }
 
-    fn completed(&self) -> &TurnEnd {
+    pub fn completed(&self) -> &TurnEnd {
         match &self.end {
             Ok(end @ TurnEnd::Completed { .. }) => end,
             other => panic!("the turn did not complete: {other:?} after {:?}", self.events),
         }
     }
 
-    fn permissions(&self) -> usize {
+    /// Why it failed.
+    pub fn reason(&self) -> FailureReason {
+        match &self.end {
+            Err(error) => error.reason(),
+            Ok(end) => panic!("the turn did not fail: {end:?} after {:?}", self.events),
+        }
+    }
+
+    /// The notices, a line each.
+    pub fn notices(&self) -> String {
+        let notices = self.events.iter().filter_map(|event| match event {
+            TurnEvent::Notice(text) => Some(text.as_str()),
+            _ => None,
+        });
+        notices.collect::<Vec<_>>().join("\n")
+    }
+
+    pub fn permissions(&self) -> usize {
         self.events.iter().filter(|event| matches!(event, TurnEvent::Permission(_))).count()
     }
 
-    fn last_tool_status(&self) -> Option<ToolStatus> {
+    pub fn last_tool_status(&self) -> Option<ToolStatus> {
         self.events.iter().rev().find_map(|event| match event {
             TurnEvent::ToolCall(call) | TurnEvent::ToolUpdate(call) => Some(call.status),
             _ => None,
@@ -487,4 +529,18 @@ fn text(events: &[TurnEvent]) -> String {
         .iter()
         .filter_map(|event| if let TurnEvent::Text(text) = event { Some(text.as_str()) } else { None })
         .collect()
+}
+
+/// A git repository with one empty commit, in a new folder below `base`.
+pub fn new_git_worktree(base: &Path) -> PathBuf {
+    let folder = tempfile::Builder::new().prefix("tree").disable_cleanup(true).tempdir_in(base);
+    let path = folder.expect("a folder below the scratch folder").path().canonicalize().expect("it exists");
+    let git = |arguments: &[&str]| {
+        let done = Command::new("git").arg("-C").arg(&path).args(arguments).output().expect("git runs");
+        assert!(done.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    git(&["init", "--quiet"]);
+    let author = ["-c", "user.name=test", "-c", "user.email=test@example.org"];
+    git(&[&author[..], &["commit", "--quiet", "--allow-empty", "--message", "base"]].concat());
+    path
 }

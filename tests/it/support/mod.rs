@@ -1,5 +1,6 @@
 //! Machinery of the tests.
 
+pub mod acp;
 pub mod cli;
 pub mod cluster;
 pub mod conformance;
