@@ -53,7 +53,8 @@ pub(super) fn overflows(words: &str) -> bool {
 
 /// The shapes in which agents say that nobody is logged in.
 fn asks_for_login(words: &str) -> bool {
-    const SHAPES: [&str; 7] = [
+    const SHAPES: [&str; 8] = [
+        "authentication_error",
         "authentication required",
         "auth_required",
         "invalid api key",
@@ -67,7 +68,8 @@ fn asks_for_login(words: &str) -> bool {
 
 /// The HTTP status that lower-case words name, when they name one as such: `api error: 429`, `status 503`, `"code":400`.
 pub(super) fn status_in(words: &str) -> Option<u64> {
-    const BEFORE: [&str; 6] = ["api error: ", "status: ", "status ", "http ", "\"code\":", "failure "];
+    const BEFORE: [&str; 7] =
+        ["api error: ", "internal error: ", "status: ", "status ", "http ", "\"code\":", "failure "];
     BEFORE.iter().find_map(|before| {
         let rest = &words[words.find(before)? + before.len()..];
         let rest = rest.trim_start_matches(['"', ' ']);

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod acp_faults;
 mod backend_conformance;
 mod bad_input;
 mod cli;

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 pub(super) const INBOX_MAX: usize = 64;
 /// Questions of the agent that wait for their turn to see them.
 pub(super) const ASKS_MAX: usize = 64;
-/// After a cancelled turn nothing is asked before it was quiet for this long: what trails behind names no turn.
-const QUIET: Duration = Duration::from_millis(100);
+/// After a cancelled turn nothing is asked before it was quiet for this long: what trails behind names no turn. Agents were
+/// seen to answer a cancel up to 256 ms before they had stopped.
+const QUIET: Duration = Duration::from_millis(300);
 /// And no longer than this.
 const QUIET_MAX: Duration = Duration::from_secs(2);
 
@@ -124,6 +125,7 @@ impl Conversation {
 
     /// A turn was cancelled: what trails behind it must not be taken for the next one's.
     pub(super) fn is_unsettled(&self) {
+        *lock(&self.last_heard) = Instant::now();
         self.unsettled.store(true, Ordering::Relaxed);
     }
 

@@ -11,7 +11,8 @@ use serde_json::Value;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How an error that comes as an answer's text begins, in lower case. Real answers do not begin so.
-const ERRORS_AS_TEXT: [&str; 14] = [
+const ERRORS_AS_TEXT: [&str; 15] = [
+    "usage limit reached",
     "api error:",
     "api error (",
     "error: api error",

@@ -11,7 +11,9 @@ use crate::domain::text;
 use crate::domain::turn::StopForce;
 use crate::process::{Child, ChildSpec, Environment, Shims, StdinMode, StopPlan};
 use agent_client_protocol::v1::ConnectionTo;
-use agent_client_protocol::{Agent, Error, UntypedMessage, is_connection_terminated};
+use agent_client_protocol::{
+    Agent, Error, UntypedMessage, is_connection_terminated, is_incoming_transport_closed,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,15 +112,18 @@ pub(super) async fn start(
         grace: config.grace,
         serves_leases: true,
     };
-    let mut child = shims.spawn(spec).await.map_err(|error| StartError::Failed(error.to_string()))?;
+    let child = shims.spawn(spec).await.map_err(|error| StartError::Failed(error.to_string()))?;
+    let mut child = Unready { child: Some(child), tracker };
     let counts = Arc::new(Counts::default());
     let router = Router::new(config.name.clone(), Arc::clone(&counts));
     let over = CancellationToken::new();
     let end_if_dropped = over.clone().drop_guard();
-    let (connection, broken) = connect(config, &mut child, shims, &router, &counts, tracker, &over)
+    let terminals = Terminals::new(config.name.clone(), environment(config), shims.clone(), tracker.clone());
+    let (connection, broken) = connect(config, child.get(), &router, &counts, &terminals, tracker, &over)
         .await
-        .ok_or_else(|| StartError::Failed(format!("the connection could not be made: {}", tail(&child))))?;
-    let able = initialize(config, &connection, &child, broken.clone()).await?;
+        .ok_or_else(|| StartError::Failed("the connection could not be made".to_owned()))?;
+    let able = initialize(config, &connection, child.get(), broken.clone()).await?;
+    let child = child.ready();
     let pid = child.pid();
     let process = Arc::new(Process {
         pid,
@@ -134,8 +139,32 @@ pub(super) async fn start(
     });
     end_if_dropped.disarm();
     tracing::debug!(agent = config.name, pid, ms = begun.elapsed().as_millis(), "an agent process is ready");
-    tracker.spawn(watch_over(Arc::clone(&process), child, broken, over));
+    tracker.spawn(watch_over(Arc::clone(&process), child, broken, terminals, over));
     Ok(process)
+}
+
+/// A child that is not ready yet. Dropped, it is ended, and the tracker knows until when.
+struct Unready<'a> {
+    child: Option<Child>,
+    tracker: &'a TaskTracker,
+}
+
+impl Unready<'_> {
+    fn get(&mut self) -> &mut Child {
+        self.child.as_mut().expect("it is taken once, by value")
+    }
+
+    fn ready(mut self) -> Child {
+        self.child.take().expect("it is taken once, by value")
+    }
+}
+
+impl Drop for Unready<'_> {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            self.tracker.spawn(async move { child.stop(StopForce::Kill).await });
+        }
+    }
 }
 
 /// The environment: an allow-list, a home of its own if it has one, and the agent's own settings.
@@ -159,22 +188,21 @@ fn environment(config: &AcpConfig) -> Environment {
 async fn connect(
     config: &AcpConfig,
     child: &mut Child,
-    shims: &Shims,
     router: &Arc<Router>,
     counts: &Arc<Counts>,
+    terminals: &Terminals,
     tracker: &TaskTracker,
     over: &CancellationToken,
 ) -> Option<(ConnectionTo<Agent>, watch::Receiver<Option<String>>)> {
     let (stdin, stdout) = (child.take_stdin()?, child.take_stdout()?);
     let outgoing = lines::outgoing(stdin, config.patience.write);
     let incoming = lines::incoming(stdout, Arc::clone(router), Arc::clone(counts));
-    let terminals = Terminals::new(config.name.clone(), environment(config), shims.clone(), over.clone());
     let (ready, connection) = oneshot::channel();
     let (broke, broken) = watch::channel(None);
     let serving = client_side::serve(
         agent_client_protocol::Lines::new(outgoing, incoming),
         Arc::clone(router),
-        terminals,
+        terminals.clone(),
         ready,
         over.clone(),
     );
@@ -206,7 +234,7 @@ async fn initialize(
     let answer = tokio::select! {
         answer = asked => match answer {
             Ok(answer) => answer,
-            Err(error) if is_connection_terminated(&error) => {
+            Err(error) if is_gone(&error) => {
                 // Whatever ended the connection says more than that it ended.
                 let why = tokio::select! {
                     exit = child.exited() => format!("it ended with {exit}"),
@@ -240,6 +268,7 @@ async fn watch_over(
     process: Arc<Process>,
     child: Child,
     mut broken: watch::Receiver<Option<String>>,
+    terminals: Terminals,
     over: CancellationToken,
 ) {
     let mut stop = process.stop.subscribe();
@@ -263,12 +292,16 @@ async fn watch_over(
         _ = asked(&mut stop, StopForce::Kill) => child.stop(StopForce::Kill).await,
     }
     over.cancel();
+    terminals.end().await;
     process.gone.cancel();
 }
 
 async fn closed_its_output(process: &Process, child: &Child) {
     process.connection.incoming_closed().await;
-    let _ = timeout(EXIT_AFTER_EOF, child.exited()).await;
+    if timeout(EXIT_AFTER_EOF, child.exited()).await.is_ok() {
+        // Its exit says more.
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Resolves when a stop of that force was asked, with the force; never, if nobody can ask any more.
@@ -310,7 +343,7 @@ impl Process {
             biased;
             answer = asked => match answer {
                 Ok(answer) => Ok(answer),
-                Err(error) if is_connection_terminated(&error) => Err(CallError::Lost(self.lost().await)),
+                Err(error) if is_gone(&error) => Err(CallError::Lost(self.lost().await)),
                 Err(error) => Err(CallError::Refused(error)),
             },
             reason = self.lost() => Err(CallError::Lost(reason)),
@@ -371,6 +404,11 @@ impl Process {
 impl Patience {
     /// How long a call that opens a conversation may take: an agent may load hundreds of megabytes for it.
     pub(super) const OPEN: Duration = Duration::from_secs(120);
+}
+
+/// The connection itself is over: whoever watches the process knows why.
+fn is_gone(error: &Error) -> bool {
+    is_connection_terminated(error) || is_incoming_transport_closed(error)
 }
 
 fn untyped(method: &str, params: Value) -> UntypedMessage {

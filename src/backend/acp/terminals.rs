@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Terminals that an agent may have at once.
 const OPEN_MAX: usize = 32;
@@ -30,8 +30,7 @@ pub(super) struct Terminals {
     agent: String,
     env: Environment,
     shims: Shims,
-    /// The process is over, and so are they.
-    over: CancellationToken,
+    tracker: TaskTracker,
     open: Arc<Mutex<HashMap<String, Arc<Terminal>>>>,
 }
 
@@ -52,8 +51,8 @@ struct Kept {
 }
 
 impl Terminals {
-    pub(super) fn new(agent: String, env: Environment, shims: Shims, over: CancellationToken) -> Self {
-        Self { agent, env, shims, over, open: Arc::default() }
+    pub(super) fn new(agent: String, env: Environment, shims: Shims, tracker: TaskTracker) -> Self {
+        Self { agent, env, shims, tracker, open: Arc::default() }
     }
 
     /// Starts a command; where it names no arguments, a shell reads it, as agents expect.
@@ -97,7 +96,7 @@ impl Terminals {
         if let Some(mut stdout) = child.take_stdout() {
             let mut output = output.clone();
             // It ends with the command's tree.
-            tokio::spawn(async move {
+            self.tracker.spawn(async move {
                 let mut chunk = vec![0; 16 << 10];
                 while let Ok(length @ 1..) = stdout.read(&mut chunk).await {
                     let _ = output.write(&chunk[..length]);
@@ -106,18 +105,7 @@ impl Terminals {
         }
         let id = format!("term-{}", uuid::Uuid::new_v4().simple());
         let terminal = Arc::new(Terminal { owner: request.session_id.0.to_string(), child, output });
-        self.open().insert(id.clone(), Arc::clone(&terminal));
-        let (over, open, key) = (self.over.clone(), Arc::clone(&self.open), id.clone());
-        // It ends with the process, or with the terminal.
-        tokio::spawn(async move {
-            tokio::select! {
-                () = over.cancelled() => {
-                    terminal.child.stop(StopForce::Kill).await;
-                    lock(&open).remove(&key);
-                }
-                () = terminal.child.gone() => {}
-            }
-        });
+        self.open().insert(id.clone(), terminal);
         Ok(TerminalId::new(id))
     }
 
@@ -148,6 +136,12 @@ impl Terminals {
         self.open().remove(&*id.0);
         terminal.child.stop(StopForce::Kill).await;
         Ok(())
+    }
+
+    /// Ends them all; returns when nothing is left of them.
+    pub(super) async fn end(&self) {
+        let all: Vec<_> = self.open().drain().map(|(_, terminal)| terminal).collect();
+        futures::future::join_all(all.iter().map(|terminal| terminal.child.stop(StopForce::Kill))).await;
     }
 
     /// A terminal is its conversation's alone.

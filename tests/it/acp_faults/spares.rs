@@ -1,0 +1,44 @@
+//! Processes that wait for their conversation, and those that many share.
+
+use super::over;
+use crate::support::acp::FixtureAgent;
+use crate::support::conformance::{Line, Policy, Subject};
+use agentpool::backend::acp::Sharing;
+use agentpool::domain::failure::FailureReason;
+use std::time::Duration;
+
+async fn until_ready(subject: &FixtureAgent, spare: &str) {
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !subject.backend().health().detail.contains(spare) {
+        assert!(tokio::time::Instant::now() < until, "{:?}", subject.backend().health());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_spare_process_is_taken_and_another_one_made_ready() {
+    let subject = FixtureAgent::with("", |config| config.spare = 2);
+    until_ready(&subject, "(2 spare)").await;
+    let waiting = subject.backend().health().pids;
+    let line = Line::open(&subject).await;
+    let pid: u32 = line.ask(&subject, "PID").await.text().trim().parse().unwrap();
+    assert!(waiting.contains(&pid), "{pid} is none of {waiting:?}");
+    until_ready(&subject, "3 processes (2 spare)").await;
+    over(subject).await;
+}
+
+#[tokio::test]
+async fn a_shared_process_serves_all_and_its_loss_is_everybodys() {
+    let subject = FixtureAgent::with("", |config| config.sharing = Sharing::Shared);
+    let (mut left, right) = (Line::open(&subject).await, Line::open(&subject).await);
+    assert_eq!(left.ask(&subject, "PID").await.text(), right.ask(&subject, "PID").await.text());
+    left.ask(&subject, "SAY: remember the coot").await.completed();
+    let mut running = left.begin(&subject, "SLOW:2000", 64);
+    running.text_seen("tok1").await;
+    assert_eq!(right.ask(&subject, "KILL:KILL").await.reason(), FailureReason::AgentCrashed);
+    assert_eq!(running.finish(Policy::Deny).await.reason(), FailureReason::AgentCrashed);
+    let id = left.handle.agent_session_id.clone();
+    left.ensure(&subject, Some(id), &[]).await;
+    assert!(left.ask(&subject, "RECALL").await.text().contains("coot"));
+    over(subject).await;
+}
