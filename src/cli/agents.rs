@@ -78,11 +78,16 @@ async fn install(args: InstallArgs) -> Result<Exit, CliError> {
     };
     bar.0.finish_and_clear();
     if args.json {
-        let (program, version) = (&installed.program, &installed.version);
-        output::json(&json!({ "name": args.name, "version": version, "program": program }))?;
+        let leading: Vec<_> = installed.args.iter().map(|arg| arg.to_string_lossy()).collect();
+        output::json(&json!({
+            "name": args.name, "version": installed.version, "program": installed.program, "args": leading,
+        }))?;
     } else {
-        let program = installed.program.display();
-        output::line(&format!("{} {} is installed: {program}", args.name, installed.version))?;
+        let mut command = installed.program.display().to_string();
+        for arg in &installed.args {
+            command = format!("{command} {}", arg.display());
+        }
+        output::line(&format!("{} {} is installed: {command}", args.name, installed.version))?;
     }
     Ok(Exit::Done)
 }

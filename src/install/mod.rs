@@ -7,6 +7,7 @@ mod tree;
 
 pub use package::Package;
 
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(200);
 pub struct Installed {
     /// The program; for [`Package::EmbeddedPostgres`] the folder of its programs.
     pub program: PathBuf,
+    /// What has to stand before all other arguments: the script, where the program only runs it.
+    pub args: Vec<OsString>,
     /// Its version: the pinned one.
     pub version: String,
 }
@@ -102,7 +105,7 @@ impl Progress for Quiet {
 
 /// What lies installed in `into`, in the pinned version and with its program in place.
 pub fn installed(package: Package, into: &Path) -> Option<Installed> {
-    inspect(package, &root_of(package, into)?)
+    package.inspect(&root_of(package, into)?)
 }
 
 /// Installs the pinned version into `<into>/npm/<package>-<version>`, unless it is there. Two at once do not collide: the
@@ -129,34 +132,29 @@ async fn install_unbounded(
     progress: &dyn Progress,
 ) -> Result<Installed, InstallError> {
     let root = root_of(package, into).ok_or(InstallError::NoBuild(package))?;
-    if let Some(installed) = inspect(package, &root) {
+    if let Some(installed) = package.inspect(&root) {
         return Ok(installed);
     }
     let home = into.join("npm");
     fs::create_dir_all(&home).map_err(|error| files(&home, error))?;
     let _lock = lock(&home.join(".lock"), progress).await?;
-    if let Some(installed) = inspect(package, &root) {
+    if let Some(installed) = package.inspect(&root) {
         return Ok(installed);
     }
     let staging = staging_of(&root);
     let begun = Instant::now();
     progress.step(&format!("downloading {}", spec(package)));
     blocking(&staging, tree::make_empty).await?;
-    npm::install(&spec(package), &staging, progress).await?;
+    npm::install(&specs(package), &staging, progress).await?;
     progress.step("putting it in place");
     blocking(&staging, move |staging| tree::fix_up(package, staging)).await?;
-    if inspect(package, &staging).is_none() {
+    if package.inspect(&staging).is_none() {
         return Err(InstallError::Incomplete { package: spec(package) });
     }
     let place = root.clone();
     blocking(&staging, move |staging| tree::put_in_place(staging, &place)).await?;
     tracing::info!(package = spec(package), seconds = begun.elapsed().as_secs(), "installed");
-    inspect(package, &root).ok_or_else(|| InstallError::Incomplete { package: spec(package) })
-}
-
-fn inspect(package: Package, root: &Path) -> Option<Installed> {
-    let version = package.version_in(root).filter(|version| version == package.version())?;
-    Some(Installed { program: package.program_in(root)?, version })
+    package.inspect(&root).ok_or_else(|| InstallError::Incomplete { package: spec(package) })
 }
 
 /// `<into>/npm/<package>-<version>`.
@@ -173,6 +171,11 @@ fn staging_of(root: &Path) -> PathBuf {
 /// Name and version as npm takes them.
 fn spec(package: Package) -> String {
     format!("{}@{}", package.npm_name().unwrap_or_default(), package.version())
+}
+
+/// It and all that belongs beside it.
+fn specs(package: Package) -> Vec<String> {
+    package.parts().into_iter().map(|(name, version)| format!("{name}@{version}")).collect()
 }
 
 /// Asked for again and again rather than waited for: a waiting flock could not be given up.

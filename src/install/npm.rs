@@ -19,9 +19,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How much of npm's complaints is kept, in bytes.
 const OUTPUT_BYTES_MAX: usize = 16 << 10;
 
-/// Runs `npm install` of one package into an empty folder.
-pub(super) async fn install(spec: &str, prefix: &Path, progress: &dyn Progress) -> Result<(), InstallError> {
-    let mut child = command(spec, prefix).spawn().map_err(|error| match error.kind() {
+/// Runs one `npm install` of packages into an empty folder.
+pub(super) async fn install(
+    specs: &[String],
+    prefix: &Path,
+    progress: &dyn Progress,
+) -> Result<(), InstallError> {
+    let mut child = command(specs, prefix).spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => InstallError::NpmMissing,
         _ => InstallError::Npm(error.to_string()),
     })?;
@@ -47,10 +51,14 @@ pub(super) async fn install(spec: &str, prefix: &Path, progress: &dyn Progress) 
     }
     let status = child.wait().await.map_err(|error| InstallError::Npm(error.to_string()))?;
     group.ended();
-    if status.success() { Ok(()) } else { Err(classify(spec, prefix, &text::clean_bytes(&output))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(classify(&specs.join(" "), prefix, &text::clean_bytes(&output)))
+    }
 }
 
-fn command(spec: &str, prefix: &Path) -> Command {
+fn command(specs: &[String], prefix: &Path) -> Command {
     let env = Environment::allow_listed();
     // npm's own settings (registry, cache) are the user's business and no secrets of ours.
     let settings = std::env::vars_os().filter(|(name, _)| {
@@ -60,7 +68,7 @@ fn command(spec: &str, prefix: &Path) -> Command {
     command
         .args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--prefix"])
         .arg(prefix)
-        .arg(spec)
+        .args(specs)
         .env_clear()
         .envs(env.vars())
         .envs(settings)

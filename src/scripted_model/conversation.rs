@@ -108,7 +108,7 @@ pub(super) fn list(value: &Value) -> &[Value] {
 }
 
 /// What agents and we wrap around a user's words: it holds no directive of the user's.
-const WRAPPERS: [&str; 13] = [
+const WRAPPERS: [&str; 14] = [
     "system-reminder",
     "environment_context",
     "user_instructions",
@@ -122,10 +122,12 @@ const WRAPPERS: [&str; 13] = [
     "plugins_instructions",
     "recommended_plugins",
     "ide_opened_file",
+    "turn_aborted",
 ];
 
 /// How agents begin what they ask for themselves although they offer their tools along with it.
-const SIDE_QUESTIONS: [&str; 3] = [
+const SIDE_QUESTIONS: [&str; 4] = [
+    "CRITICAL: Respond with TEXT ONLY.",
     "[SUGGESTION MODE",
     "Managed memory has",
     "Please analyze *only* the content and structure of your immediately preceding",
@@ -135,6 +137,9 @@ const SIDE_QUESTIONS: [&str; 3] = [
 pub(super) fn is_side_question(text: &str) -> bool {
     SIDE_QUESTIONS.iter().any(|opening| text.starts_with(opening))
 }
+
+/// How agents begin what they note as a user turn although no user said it.
+const NOTE: &str = "[Request interrupted by user";
 
 /// The text without its wrappers, one pair of quotes and space around it.
 pub(super) fn clean(text: &str) -> String {
@@ -147,6 +152,9 @@ pub(super) fn clean(text: &str) -> String {
         }
     }
     let text = text.trim();
+    if text.starts_with(NOTE) {
+        return String::new();
+    }
     // A one-shot command line quotes what holds spaces: `opencode run "SAY: hi"` sends the quotes along.
     text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text).trim().to_owned()
 }
@@ -173,6 +181,7 @@ mod tests {
     fn wrapped_text_is_no_text_of_the_user() {
         assert_eq!(clean(" <system-reminder>SAY: no\n</system-reminder> SAY: yes "), "SAY: yes");
         assert_eq!(clean("<conversation_so_far>HANG</conversation_so_far>"), "");
+        assert_eq!(clean("[Request interrupted by user for tool use]"), "");
         assert_eq!(clean("\"SAY: quoted\""), "SAY: quoted");
         assert_eq!(clean("<conversation_so_far>unclosed"), "<conversation_so_far>unclosed");
     }

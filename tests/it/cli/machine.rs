@@ -65,7 +65,8 @@ async fn what_is_installed_already_is_found_and_not_fetched_again() {
     fs::write(modules.join("opencode-ai/package.json"), json!({"version": version}).to_string()).unwrap();
     fs::write(bin.join("opencode"), "").unwrap();
     let installed = user.run(&["agents", "install", "opencode", "--json"]).await.expect(0).json();
-    assert_eq!(installed, json!({"name": "opencode", "version": version, "program": bin.join("opencode")}));
+    let program = bin.join("opencode");
+    assert_eq!(installed, json!({"name": "opencode", "version": version, "program": program, "args": []}));
 }
 
 /// The real service, the real queue and a real repository, and nothing but the command line.
