@@ -24,6 +24,8 @@ pub(super) struct Translation {
     calls: HashMap<String, ToolCall>,
     /// Calls of a cancelled turn: what comes of them is not ours.
     stale: HashSet<String>,
+    /// Calls that were refused.
+    refused: HashSet<String>,
     unknown: BTreeSet<String>,
     title: Option<String>,
     /// The beginning of the answer.
@@ -50,6 +52,24 @@ impl Translation {
     pub(super) fn short_answer(&self) -> Option<&str> {
         let short = self.text_bytes == self.text.len() && !self.called;
         short.then_some(self.text.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// The call was refused: not every agent says what became of it.
+    pub(super) fn refused(&mut self, id: &str) {
+        self.refused.insert(id.to_owned());
+    }
+
+    /// What the turn's end says of calls that were refused and of which nothing was heard since.
+    pub(super) fn close(&mut self) -> Vec<TurnEvent> {
+        let open = |call: &&mut ToolCall| matches!(call.status, ToolStatus::Pending | ToolStatus::Running);
+        let refused =
+            self.calls.values_mut().filter(open).filter(|call| self.refused.contains(&call.call_id));
+        refused
+            .map(|call| {
+                call.status = ToolStatus::Failed;
+                TurnEvent::ToolUpdate(call.clone())
+            })
+            .collect()
     }
 
     /// Calls that have not ended.

@@ -11,7 +11,7 @@ use super::settings;
 use super::translate::Translation;
 use crate::backend::{BackendError, Prompt, TurnIo};
 use crate::domain::failure::FailureReason;
-use crate::domain::permission::PermissionAnswer;
+use crate::domain::permission::{PermissionAnswer, PermissionDecision};
 use crate::domain::task::TaskSettings;
 use crate::domain::turn::{Stop, StopForce, TurnEnd, TurnEvent};
 use crate::domain::usage::Usage;
@@ -132,6 +132,7 @@ impl Turn {
                 course.push(event);
             }
         }
+        course.translation.close().into_iter().for_each(|event| course.push(event));
         let usage = answer.as_ref().map(|answer| Usage {
             cost_usd: (conversation.told().cost_usd - cost_before).max(0.0),
             ..ending::usage_of(answer)
@@ -300,6 +301,9 @@ impl Course<'_> {
         // Answered twice, or never asked: nobody's.
         let Some(ask) = self.asked.remove(&answer.agent_request_id) else { return };
         let outcome = permission::outcome(&answer.decision, &ask.request.options);
+        if matches!(answer.decision, PermissionDecision::Deny { .. }) {
+            self.translation.refused(&ask.request.tool_call.tool_call_id.0);
+        }
         let response = agent_client_protocol::v1::schema::RequestPermissionResponse::new(outcome);
         let _ = ask.responder.respond(response);
     }

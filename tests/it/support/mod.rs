@@ -18,6 +18,7 @@ pub mod pg_way;
 pub mod pgbouncer;
 pub mod queue;
 pub mod queue_model;
+pub mod real_agents;
 pub mod repos;
 pub mod serve;
 pub mod shims;
