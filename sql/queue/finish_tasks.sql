@@ -23,7 +23,7 @@ WITH wanted AS MATERIALIZED (
     WHERE t.id = w.task_id
     RETURNING t.id, t.session_id, t.status
 ), permissions AS (
-    UPDATE agentpool.permission_requests p SET status = 'cancelled'
+    UPDATE agentpool.permission_requests p SET status = 'cancelled', answered_by = 'turn_ended'
     FROM ended WHERE p.task_id = ended.id AND p.status = 'pending'
 )
 UPDATE agentpool.lanes l

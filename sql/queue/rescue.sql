@@ -27,7 +27,7 @@ WITH lane AS MATERIALIZED (
         error = CASE WHEN t.cancel_requested_at IS NULL THEN 'the node that ran this task was lost' END
     FROM head WHERE t.id = head.id AND t.status IN ('dispatched', 'running') RETURNING t.id
 ), permissions AS (
-    UPDATE agentpool.permission_requests p SET status = 'cancelled'
+    UPDATE agentpool.permission_requests p SET status = 'cancelled', answered_by = 'node_lost'
     FROM task WHERE p.task_id = task.id AND p.status = 'pending'
 ), conversations AS (
     UPDATE agentpool.agent_sessions a SET status = 'crashed'

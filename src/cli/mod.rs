@@ -68,7 +68,7 @@ enum Command {
     Cancel(cancel::CancelArgs),
     /// List sessions, newest first
     Sessions(sessions::SessionsArgs),
-    /// Show or close one session
+    /// Make, show or close a session
     Session(session::SessionArgs),
     /// List what agents ask a person
     Permissions(permissions::PermissionsArgs),

@@ -39,7 +39,7 @@ pub(super) async fn run(args: PermissionsArgs) -> Result<Exit, CliError> {
             output::age(asked.created_at, now),
             until.map(|until| output::age(now, until)).unwrap_or_default(),
             asked.task_id.to_string(),
-            asked.title,
+            if asked.repeats.is_some() { format!("{} (asked again)", asked.title) } else { asked.title },
         ]
     };
     let header = ["PERMISSION", "STATUS", "KIND", "AGENT", "AGE", "TIME LEFT", "TASK", "ASKS"];

@@ -1,7 +1,9 @@
 //! Which repository a submit means. Looks at the file system; runs no git.
 
 use super::CliError;
+use crate::domain::agent::PermissionRule;
 use crate::wire::api::NewSession;
+use clap::builder::PossibleValuesParser;
 use std::path::{Path, PathBuf};
 
 /// What a new session works on.
@@ -40,17 +42,27 @@ impl Project {
     }
 
     /// The request that makes a session on it.
-    pub(super) fn new_session(self, title: String) -> Result<NewSession, CliError> {
+    pub(super) fn new_session(
+        self,
+        title: String,
+        permission: Option<String>,
+    ) -> Result<NewSession, CliError> {
+        let plain = NewSession { title, permission, ..NewSession::default() };
         match self {
-            Self::Url(url) => Ok(NewSession { url: Some(url), title, ..NewSession::default() }),
+            Self::Url(url) => Ok(NewSession { url: Some(url), ..plain }),
             Self::Path(path) => match path.into_os_string().into_string() {
-                Ok(path) => Ok(NewSession { path: Some(path), title, ..NewSession::default() }),
+                Ok(path) => Ok(NewSession { path: Some(path), ..plain }),
                 Err(path) => {
                     Err(CliError::Usage(format!("{path:?} is no UTF-8, which the service cannot take")))
                 }
             },
         }
     }
+}
+
+/// The words of `--permission`.
+pub(super) fn policies() -> PossibleValuesParser {
+    PossibleValuesParser::new(PermissionRule::ALL.map(PermissionRule::as_str))
 }
 
 /// `scheme://…`, or `user@host:path` as git takes it.

@@ -1,9 +1,11 @@
-//! `agentpool session show|close ID`.
+//! `agentpool session new|show|close`.
 
 use super::client::{Client, ClientArgs};
+use super::project::{Project, policies};
 use super::{CliError, Exit, output};
 use crate::wire::api::{CloseSession, ClosedView, ConversationView, SessionView};
 use clap::Subcommand;
+use std::path::Path;
 use uuid::Uuid;
 
 /// Arguments of `session`.
@@ -15,10 +17,30 @@ pub(super) struct SessionArgs {
 
 #[derive(Subcommand, Debug)]
 enum SessionCommand {
+    /// Make a session on a repository
+    New(NewArgs),
     /// Show a session and its conversations
     Show(ShowArgs),
     /// Close a session: what is queued ends as cancelled, its worktree goes when nothing would be lost
     Close(CloseArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct NewArgs {
+    /// The repository [default: the one around this folder]
+    #[arg(long, value_name = "PATH|URL")]
+    project: Option<String>,
+    /// Its title
+    #[arg(long, default_value = "")]
+    title: String,
+    /// What holds in it when an agent asks [default: the agent's own policy]
+    #[arg(long, value_name = "POLICY", value_parser = policies())]
+    permission: Option<String>,
+    /// The session as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
 }
 
 #[derive(clap::Args, Debug)]
@@ -48,9 +70,31 @@ struct CloseArgs {
 
 pub(super) async fn run(args: SessionArgs) -> Result<Exit, CliError> {
     match args.command {
+        SessionCommand::New(args) => new(args).await,
         SessionCommand::Show(args) => show(args).await,
         SessionCommand::Close(args) => close(args).await,
     }
+}
+
+async fn new(args: NewArgs) -> Result<Exit, CliError> {
+    let project = match &args.project {
+        Some(named) => Project::named(named)?,
+        None => Project::around(Path::new("."))?,
+    };
+    let client = Client::new(&args.client)?;
+    let body = project.new_session(args.title, args.permission)?;
+    let session: SessionView = client.post("/api/sessions", &body).await?;
+    if args.json {
+        output::json(&session)?;
+        return Ok(Exit::Done);
+    }
+    output::details(&[("session", Some(session.id.to_string()))])?;
+    output::hint(&format!(
+        "give it a task with `agentpool submit --session {}{} 'PROMPT'`",
+        session.id,
+        args.client.again()
+    ));
+    Ok(Exit::Done)
 }
 
 async fn show(args: ShowArgs) -> Result<Exit, CliError> {
@@ -64,6 +108,7 @@ async fn show(args: ShowArgs) -> Result<Exit, CliError> {
         ("title", Some(session.title).filter(|title| !title.is_empty())),
         ("project", Some(session.project)),
         ("status", Some(session.status)),
+        ("permission", session.permission),
         ("open tasks", Some(session.open_tasks.to_string())),
         ("worktree", session.worktree),
         ("created", Some(output::moment(session.created_at))),

@@ -1,7 +1,7 @@
 //! `agentpool submit`: a prompt becomes a task. Waits for nothing unless asked to follow.
 
 use super::client::{Client, ClientArgs};
-use super::project::Project;
+use super::project::{Project, policies};
 use super::{CliError, Exit, output, tail};
 use crate::domain::task::PROMPT_BYTES_MAX;
 use crate::wire::api::{AgentView, NewTask, SessionView, TaskView};
@@ -30,7 +30,7 @@ pub(super) struct SubmitArgs {
     /// What is to be done; `-` reads it from stdin
     prompt: String,
     /// Go on in this session
-    #[arg(long, value_name = "ID", conflicts_with_all = ["project", "title"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["project", "title", "permission"])]
     session: Option<Uuid>,
     /// Make a new session on this repository [default: the one around this folder]
     #[arg(long, value_name = "PATH|URL")]
@@ -38,6 +38,9 @@ pub(super) struct SubmitArgs {
     /// Title of the new session [default: the beginning of the prompt]
     #[arg(long)]
     title: Option<String>,
+    /// What holds in the new session when the agent asks [default: the agent's own policy]
+    #[arg(long, value_name = "POLICY", value_parser = policies())]
+    permission: Option<String>,
     /// Who is to do it [default: the only agent, else opencode]
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
@@ -92,7 +95,10 @@ pub(super) async fn run(args: SubmitArgs) -> Result<Exit, CliError> {
         Place::Session(id) => id,
         Place::New(project) => {
             let title = args.title.clone().unwrap_or_else(|| output::one_line(&prompt, TITLE_CHARS_MAX));
-            client.post::<SessionView>("/api/sessions", &project.new_session(title)?).await?.id
+            client
+                .post::<SessionView>("/api/sessions", &project.new_session(title, args.permission.clone())?)
+                .await?
+                .id
         }
     };
     let task = NewTask {

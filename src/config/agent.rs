@@ -2,7 +2,9 @@
 
 use super::ConfigError;
 use super::opencode::{find_opencode, real_program};
-use crate::domain::agent::{AgentName, AgentProfile, BackendKind, PermissionDefault, PermissionPolicy};
+use crate::domain::agent::{
+    AgentName, AgentProfile, BackendKind, PermissionDefault, PermissionPolicy, PermissionRule,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -57,7 +59,7 @@ pub enum Home {
 pub struct PermissionConfig {
     /// What happens when it asks.
     pub policy: PermissionWord,
-    /// `ask` only: seconds that a person has.
+    /// `ask` only (of the agent or of a session): seconds that a person has.
     pub deadline_secs: u32,
     /// `ask` only: what an unanswered request becomes.
     pub default: PermissionFallback,
@@ -65,11 +67,13 @@ pub struct PermissionConfig {
 
 /// What happens when an agent asks for permission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum PermissionWord {
     /// Everything asked is allowed: a queue runs unattended, and the work stays in a worktree until somebody applies it.
     #[default]
     Allow,
+    /// What only reads is allowed, everything else is refused.
+    AllowReads,
     /// Everything asked is refused.
     Deny,
     /// A person is asked.
@@ -173,15 +177,17 @@ impl AgentConfig {
 
 impl PermissionConfig {
     fn policy(&self) -> PermissionPolicy {
-        match self.policy {
-            PermissionWord::Allow => PermissionPolicy::Allow,
-            PermissionWord::Deny => PermissionPolicy::Deny,
-            PermissionWord::Ask => PermissionPolicy::Ask {
-                deadline_secs: self.deadline_secs,
-                fallback: match self.default {
-                    PermissionFallback::Allow => PermissionDefault::Allow,
-                    PermissionFallback::Deny => PermissionDefault::Deny,
-                },
+        PermissionPolicy {
+            rule: match self.policy {
+                PermissionWord::Allow => PermissionRule::Allow,
+                PermissionWord::AllowReads => PermissionRule::AllowReads,
+                PermissionWord::Deny => PermissionRule::Deny,
+                PermissionWord::Ask => PermissionRule::Ask,
+            },
+            deadline_secs: self.deadline_secs,
+            fallback: match self.default {
+                PermissionFallback::Allow => PermissionDefault::Allow,
+                PermissionFallback::Deny => PermissionDefault::Deny,
             },
         }
     }
@@ -256,10 +262,13 @@ mod tests {
     }
 
     #[test]
-    fn only_ask_has_a_deadline() {
-        let ask = PermissionConfig { policy: PermissionWord::Ask, ..PermissionConfig::default() };
-        let fallback = PermissionDefault::Deny;
-        assert_eq!(ask.policy(), PermissionPolicy::Ask { deadline_secs: 3600, fallback });
-        assert_eq!(PermissionConfig::default().policy(), PermissionPolicy::Allow);
+    fn a_policy_is_the_rule_and_how_long_people_have() {
+        let read = |text: &str| serde_json::from_str::<PermissionConfig>(text).unwrap().policy();
+        let policy = |rule| PermissionPolicy { rule, deadline_secs: 3600, fallback: PermissionDefault::Deny };
+        for rule in PermissionRule::ALL {
+            let text = format!(r#"{{"policy": "{}"}}"#, rule.as_str());
+            assert_eq!(read(&text), policy(rule));
+        }
+        assert_eq!(PermissionConfig::default().policy(), policy(PermissionRule::Allow));
     }
 }

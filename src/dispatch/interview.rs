@@ -2,8 +2,8 @@
 //! no clock but those it is given; never stores anything.
 
 use super::task_source::PermissionAsk;
-use crate::domain::agent::{PermissionDefault, PermissionPolicy};
-use crate::domain::permission::{PermissionDecision, PermissionKind, PermissionRequest};
+use crate::domain::agent::{PermissionDefault, PermissionPolicy, PermissionRule};
+use crate::domain::permission::{Access, PermissionDecision, PermissionKind, PermissionRequest};
 use crate::domain::text;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -46,12 +46,13 @@ impl Interview {
 
     /// Takes a question: what to store, with the answer if the policy has one. Otherwise it is open from now on.
     pub(super) fn ask(&mut self, request: PermissionRequest, now: Instant) -> PermissionAsk {
-        match self.policy {
-            PermissionPolicy::Allow => answered(allow(request.kind), request),
-            PermissionPolicy::Deny => answered(deny("refused by this agent's policy"), request),
-            PermissionPolicy::Ask { deadline_secs, fallback } => {
-                let deadline = Duration::from_secs(u64::from(deadline_secs));
-                let fallback = match fallback {
+        match self.policy.rule {
+            PermissionRule::Allow => answered(allow(request.kind), request),
+            PermissionRule::AllowReads => answered(allow_reads(&request), request),
+            PermissionRule::Deny => answered(deny("refused by the permission policy"), request),
+            PermissionRule::Ask => {
+                let deadline = Duration::from_secs(u64::from(self.policy.deadline_secs));
+                let fallback = match self.policy.fallback {
                     PermissionDefault::Allow => allow(request.kind),
                     PermissionDefault::Deny => deny("nobody answered in time"),
                 };
@@ -108,6 +109,20 @@ fn allow(kind: PermissionKind) -> PermissionDecision {
     }
 }
 
+fn allow_reads(request: &PermissionRequest) -> PermissionDecision {
+    match (request.kind, request.access) {
+        // Their answer changes nothing, and is given as if all were allowed.
+        (PermissionKind::Question | PermissionKind::Elicitation, _) => allow(request.kind),
+        (PermissionKind::Tool, Access::Read) => PermissionDecision::AllowOnce,
+        (PermissionKind::Tool | PermissionKind::Plan, Access::Read | Access::Write) => {
+            deny("refused: the permission policy here is allow_reads, and this would change something")
+        }
+        (PermissionKind::Tool | PermissionKind::Plan, Access::Unknown) => deny(
+            "refused: the permission policy here is allow_reads, and this does not say that it only reads",
+        ),
+    }
+}
+
 pub(super) fn deny(message: &str) -> PermissionDecision {
     PermissionDecision::Deny { message: Some(message.to_owned()) }
 }
@@ -121,14 +136,19 @@ mod tests {
         PermissionRequest {
             agent_request_id: id.into(),
             kind: PermissionKind::Tool,
+            access: Access::Write,
             title: "bash: ls".into(),
             payload: Value::Null,
         }
     }
 
+    fn policy(rule: PermissionRule, fallback: PermissionDefault) -> PermissionPolicy {
+        PermissionPolicy { rule, deadline_secs: 60, fallback }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_unanswered_question_expires_into_its_default() {
-        let policy = PermissionPolicy::Ask { deadline_secs: 60, fallback: PermissionDefault::Allow };
+        let policy = policy(PermissionRule::Ask, PermissionDefault::Allow);
         let mut interview = Interview::new(policy);
         let now = Instant::now();
         assert_eq!(interview.ask(question("a"), now).answered, None);
@@ -143,7 +163,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_question_whose_row_cannot_be_asked_falls_due_again() {
-        let policy = PermissionPolicy::Ask { deadline_secs: 60, fallback: PermissionDefault::Deny };
+        let policy = policy(PermissionRule::Ask, PermissionDefault::Deny);
         let mut interview = Interview::new(policy);
         let now = Instant::now();
         interview.ask(question("a"), now);
@@ -156,7 +176,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_answer_of_a_row_finds_its_question_whatever_the_agents_id_is_made_of() {
-        let policy = PermissionPolicy::Ask { deadline_secs: 60, fallback: PermissionDefault::Deny };
+        let policy = policy(PermissionRule::Ask, PermissionDefault::Deny);
         let long = "x".repeat(9_000);
         for id in ["a", "a\0b", "", "\0", &long] {
             let mut interview = Interview::new(policy);
@@ -172,10 +192,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_policy_always_answers() {
-        for policy in [PermissionPolicy::Allow, PermissionPolicy::Deny] {
-            let mut interview = Interview::new(policy);
+        for rule in [PermissionRule::Allow, PermissionRule::AllowReads, PermissionRule::Deny] {
+            let mut interview = Interview::new(policy(rule, PermissionDefault::Deny));
             assert!(interview.ask(question("a"), Instant::now()).answered.is_some());
             assert!(!interview.waits());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn allow_reads_allows_what_says_that_it_only_reads_and_refuses_the_rest_with_the_reason() {
+        let mut interview = Interview::new(policy(PermissionRule::AllowReads, PermissionDefault::Allow));
+        let mut answer = |kind, access| {
+            let request = PermissionRequest { kind, access, ..question("a") };
+            interview.ask(request, Instant::now()).answered.expect("a policy always answers")
+        };
+        assert_eq!(answer(PermissionKind::Tool, Access::Read), PermissionDecision::AllowOnce);
+        for (kind, access) in [
+            (PermissionKind::Tool, Access::Write),
+            (PermissionKind::Tool, Access::Unknown),
+            (PermissionKind::Plan, Access::Read),
+            (PermissionKind::Question, Access::Read),
+        ] {
+            let decision = answer(kind, access);
+            let PermissionDecision::Deny { message: Some(why) } = decision else { panic!("{decision:?}") };
+            assert!(why.contains("allow_reads") || why.contains("nobody"), "{why}");
         }
     }
 }

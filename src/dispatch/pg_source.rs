@@ -9,7 +9,7 @@ use super::task_source::{
     AppendOutcome, EventBatch, Finish, LastCheckpoint, PermissionAsk, ProjectPlace, Renewed, SourceError,
     Standing, TaskSource, Tick, TurnBegin, TurnFacts, TurnResult, Wake, Want, WorktreeFacts,
 };
-use crate::domain::agent::AgentName;
+use crate::domain::agent::{AgentName, PermissionRule};
 use crate::domain::failure::FailureReason;
 use crate::domain::ids::{Fence, Incarnation, NodeId, SessionId, TaskId};
 use crate::domain::permission::{PermissionAnswer, PermissionDecision};
@@ -154,6 +154,7 @@ impl TaskSource for PgSource {
         Ok(TurnFacts {
             title: facts.title,
             open: facts.session_status == "open",
+            permission: facts.permission_policy.as_deref().and_then(PermissionRule::parse),
             project: match (facts.path, facts.url) {
                 (Some(path), _) => ProjectPlace::Path(PathBuf::from(path)),
                 (None, url) => ProjectPlace::Url(url.unwrap_or_default()),

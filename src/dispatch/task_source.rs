@@ -1,7 +1,7 @@
 //! Everything that the engine wants of the other side, in the engine's own words. Implemented over the store here and, for
 //! remote nodes, over HTTP; small enough for both.
 
-use crate::domain::agent::{AgentName, BackendKind};
+use crate::domain::agent::{AgentName, BackendKind, PermissionRule};
 use crate::domain::change::FileChange;
 use crate::domain::failure::FailureReason;
 use crate::domain::ids::{Fence, SessionId, TaskId};
@@ -241,6 +241,8 @@ pub struct TurnFacts {
     pub title: String,
     /// The session takes work.
     pub open: bool,
+    /// The session's own answer to what agents ask; without one the agent's holds.
+    pub permission: Option<PermissionRule>,
     /// Where the repository is.
     pub project: ProjectPlace,
     /// The conversation to go on with, when there is one on this node that is not poisoned.

@@ -66,20 +66,55 @@ impl BackendKind {
     }
 }
 
-/// What happens when an agent asks for permission.
+/// What happens when an agent asks for permission. The CHECK of `sessions.permission_policy` repeats this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PermissionPolicy {
+pub enum PermissionRule {
     /// Everything asked is allowed at once.
     Allow,
+    /// What says of itself that it only reads is allowed at once, everything else is refused at once.
+    AllowReads,
     /// Everything asked is refused at once.
     Deny,
-    /// A person is asked; after `deadline_secs` the default holds.
-    Ask {
-        /// Seconds a person has.
-        deadline_secs: u32,
-        /// What holds when nobody answered.
-        fallback: PermissionDefault,
-    },
+    /// A person is asked, for so long.
+    Ask,
+}
+
+impl PermissionRule {
+    /// Every rule, in the order of the SQL CHECK.
+    pub const ALL: [Self; 4] = [Self::Allow, Self::AllowReads, Self::Deny, Self::Ask];
+
+    /// The word in SQL, configuration and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::AllowReads => "allow_reads",
+            Self::Deny => "deny",
+            Self::Ask => "ask",
+        }
+    }
+
+    /// The rule of that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.as_str() == word)
+    }
+}
+
+/// A rule, and how people are asked where it says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PermissionPolicy {
+    /// What holds.
+    pub rule: PermissionRule,
+    /// Seconds a person has.
+    pub deadline_secs: u32,
+    /// What holds when nobody answered.
+    pub fallback: PermissionDefault,
+}
+
+impl PermissionPolicy {
+    /// The policy of a session that has a rule of its own, with the agent's deadline and default; the agent's without one.
+    pub fn of_session(self, rule: Option<PermissionRule>) -> Self {
+        Self { rule: rule.unwrap_or(self.rule), ..self }
+    }
 }
 
 /// What an unanswered question becomes.

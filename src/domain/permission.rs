@@ -63,6 +63,17 @@ impl PermissionStatus {
     }
 }
 
+/// What a request asks access for, as the request itself says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It only reads, within the agent's own folder.
+    Read,
+    /// It may change something.
+    Write,
+    /// It does not say.
+    Unknown,
+}
+
 /// A request as the agent made it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PermissionRequest {
@@ -70,6 +81,8 @@ pub struct PermissionRequest {
     pub agent_request_id: String,
     /// What is asked.
     pub kind: PermissionKind,
+    /// What it is for. No policy takes an unknown one for a harmless one.
+    pub access: Access,
     /// A line for people (`bash: cargo test`).
     pub title: String,
     /// What the agent sent, for those who want to see all of it.

@@ -73,6 +73,7 @@ fn view(row: PermissionRow) -> PermissionView {
         status: row.status,
         answer: row.answer,
         answered_by: row.answered_by,
+        repeats: row.repeats,
         deadline: row.deadline,
         created_at: row.created_at,
     }

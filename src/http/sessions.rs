@@ -3,6 +3,7 @@
 use super::Api;
 use super::node::CloseOutcome;
 use super::problem::{Body, Id, OptionalBody, Params, Refusal, limit};
+use crate::domain::agent::PermissionRule;
 use crate::domain::clone_url::check_clone_url;
 use crate::domain::session::SessionStatus;
 use crate::store::sessions::{Closed, ConversationSummary, ProjectRow, SessionDetail, SessionRow};
@@ -56,6 +57,12 @@ pub(super) async fn create(
     if body.title.contains('\0') || body.title.len() > 1000 {
         return Err(Refusal::invalid("the title must be at most 1000 bytes without NUL characters"));
     }
+    if let Some(word) = &body.permission
+        && PermissionRule::parse(word).is_none()
+    {
+        let words = PermissionRule::ALL.map(PermissionRule::as_str).join(", ");
+        return Err(Refusal::invalid(format!("permission must be one of {words}")));
+    }
     let project = match (body.project_id, &body.path, &body.url) {
         (Some(project), None, None) => project,
         (None, path, url) => ensure_project(&api, path.as_deref(), url.as_deref(), None).await?,
@@ -65,7 +72,7 @@ pub(super) async fn create(
             ));
         }
     };
-    let id = api.store.create_session(project, &body.title).await?;
+    let id = api.store.create_session(project, &body.title, body.permission.as_deref()).await?;
     Ok((StatusCode::CREATED, Json(session_view(find(&api, id).await?.row))))
 }
 
@@ -158,6 +165,7 @@ fn session_view(row: SessionRow) -> SessionView {
         project: row.project_name,
         title: row.title,
         status: row.status,
+        permission: row.permission_policy,
         open_tasks: row.open_tasks,
         worktree: row.worktree,
         agents: row.agents,

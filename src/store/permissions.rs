@@ -53,8 +53,10 @@ pub struct PermissionRow {
     pub status: String,
     /// Answer.
     pub answer: Option<Value>,
-    /// Who answered.
+    /// Who answered, or what closed it.
     pub answered_by: Option<String>,
+    /// The request of an interrupted try that this one makes again.
+    pub repeats: Option<Uuid>,
     /// Until when.
     pub deadline: Option<DateTime<Utc>>,
     /// Since when.
@@ -181,6 +183,7 @@ fn permission_row(row: &Row) -> PermissionRow {
         status: row.get("status"),
         answer: row.get("answer"),
         answered_by: row.get("answered_by"),
+        repeats: row.get("repeats"),
         deadline: row.get("deadline"),
         created_at: row.get("created_at"),
     }

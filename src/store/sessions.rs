@@ -37,6 +37,8 @@ pub struct SessionRow {
     pub title: String,
     /// `open` or `closed`.
     pub status: String,
+    /// Its own answer to what agents ask.
+    pub permission_policy: Option<String>,
     /// Tasks that have not ended.
     pub open_tasks: i64,
     /// Where its worktree is, when there is one.
@@ -159,9 +161,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Refused`] for an unknown project.
-    pub async fn create_session(&self, project: Uuid, title: &str) -> Result<Uuid, StoreError> {
+    pub async fn create_session(
+        &self,
+        project: Uuid,
+        title: &str,
+        permission: Option<&str>,
+    ) -> Result<Uuid, StoreError> {
         let client = self.engine().await?;
-        let row = client.query_one(sql!("sessions/insert"), &[&DEFAULT_WORKSPACE, &project, &title]).await?;
+        let row = client
+            .query_one(sql!("sessions/insert"), &[&DEFAULT_WORKSPACE, &project, &title, &permission])
+            .await?;
         Ok(row.get(0))
     }
 
@@ -266,6 +275,7 @@ fn session_row(row: &Row) -> SessionRow {
         project_name: row.get("project"),
         title: row.get("title"),
         status: row.get("status"),
+        permission_policy: row.get("permission_policy"),
         open_tasks: row.get("open_tasks"),
         worktree: row.get("worktree"),
         agents: row.get("agents"),

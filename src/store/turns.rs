@@ -251,6 +251,7 @@ fn turn_facts(row: &Row) -> TurnFacts {
     TurnFacts {
         title: row.get("title"),
         session_status: row.get("session_status"),
+        permission_policy: row.get("permission_policy"),
         path: row.get("path"),
         url: row.get("url"),
         agent_session_id: row.get("agent_session_id"),

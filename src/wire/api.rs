@@ -60,6 +60,9 @@ pub struct NewSession {
     /// Title.
     #[serde(default)]
     pub title: String,
+    /// `allow`, `allow_reads`, `deny` or `ask`, whatever the agent's own policy is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permission: Option<String>,
 }
 
 /// A session. `conversations` is filled by `GET /api/sessions/{id}` only.
@@ -75,6 +78,9 @@ pub struct SessionView {
     pub title: String,
     /// `open` or `closed`.
     pub status: String,
+    /// What holds in it when an agent asks; null leaves it to the agent's own policy.
+    #[serde(default)]
+    pub permission: Option<String>,
     /// Tasks that have not ended.
     pub open_tasks: i64,
     /// Where its worktree is.
@@ -245,8 +251,11 @@ pub struct PermissionView {
     pub status: String,
     /// The answer, as in `POST /api/permissions/{id}/answer` ([`super::permission::AnswerBody`]).
     pub answer: Option<Value>,
-    /// `policy`, `deadline`, or who.
+    /// `policy`, `deadline`, or who; of a cancelled one `turn_ended` or `node_lost`.
     pub answered_by: Option<String>,
+    /// The request of an interrupted try, closed with it, that is made again by this one.
+    #[serde(default)]
+    pub repeats: Option<Uuid>,
     /// Until when.
     pub deadline: Option<DateTime<Utc>>,
     /// Since when.

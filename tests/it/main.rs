@@ -30,6 +30,7 @@ mod scripted_backend;
 mod scripted_model;
 mod secrets;
 mod serve;
+mod session_policy;
 mod state_machines;
 mod turns;
 mod worktree;

@@ -4,7 +4,7 @@ use crate::support::node::{TestNode, scripted_agent, scripted_config};
 use crate::support::queue::{Node, Queue, agent, plain};
 use agentpool::dispatch::task_source::{PermissionAsk, SourceError, Standing, TaskSource};
 use agentpool::domain::agent::AgentName;
-use agentpool::domain::permission::{PermissionDecision, PermissionKind, PermissionRequest};
+use agentpool::domain::permission::{Access, PermissionDecision, PermissionKind, PermissionRequest};
 use agentpool::domain::task::{ClaimedTask, TaskStatus};
 use agentpool::wire::api::{NewTask, PermissionView, TaskView};
 use agentpool::wire::permission::{AnswerBody, to_json};
@@ -191,6 +191,7 @@ async fn ask(
     let request = PermissionRequest {
         agent_request_id: id.into(),
         kind: PermissionKind::Tool,
+        access: Access::Unknown,
         title: "bash: ls".into(),
         payload: json!({}),
     };

@@ -10,7 +10,7 @@ use crate::support::queue::Queue;
 use agentpool::dispatch::task_source::{PermissionAsk, TurnBegin, TurnResult};
 use agentpool::domain::agent::BackendKind;
 use agentpool::domain::change::{ChangeOperation, FileChange};
-use agentpool::domain::permission::{PermissionKind, PermissionRequest};
+use agentpool::domain::permission::{Access, PermissionKind, PermissionRequest};
 use agentpool::domain::task::ClaimedTask;
 use agentpool::domain::usage::Usage;
 use uuid::Uuid;
@@ -61,6 +61,7 @@ fn question() -> PermissionAsk {
     let request = PermissionRequest {
         agent_request_id: "q1".into(),
         kind: PermissionKind::Tool,
+        access: Access::Unknown,
         title: "bash".into(),
         payload: serde_json::json!({}),
     };

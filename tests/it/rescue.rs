@@ -6,7 +6,7 @@ use agentpool::dispatch::rescuer::{self, Foreign, LeaseWatch, NodeSeen};
 use agentpool::dispatch::task_source::{PermissionAsk, SourceError, TaskSource, TurnBegin, WorktreeFacts};
 use agentpool::domain::agent::BackendKind;
 use agentpool::domain::ids::{Incarnation, NodeId};
-use agentpool::domain::permission::{PermissionKind, PermissionRequest};
+use agentpool::domain::permission::{Access, PermissionKind, PermissionRequest};
 use agentpool::domain::task::{ClaimedTask, Lease};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -274,6 +274,7 @@ async fn a_rescue_closes_open_questions_and_marks_the_conversation() {
     let request = PermissionRequest {
         agent_request_id: "q".into(),
         kind: PermissionKind::Tool,
+        access: Access::Unknown,
         title: "bash".into(),
         payload: serde_json::json!({}),
     };

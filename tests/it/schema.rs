@@ -3,10 +3,10 @@
 use crate::support::cluster::fresh_database;
 use crate::support::queue::{Queue, connect, plain};
 use agentpool::dispatch::task_source::AppendOutcome;
-use agentpool::domain::agent::{AgentName, BackendKind};
+use agentpool::domain::agent::{AgentName, BackendKind, PermissionRule};
 use agentpool::domain::change::ChangeOperation;
 use agentpool::domain::failure::FailureReason;
-use agentpool::domain::permission::{PermissionKind, PermissionRequest, PermissionStatus};
+use agentpool::domain::permission::{Access, PermissionKind, PermissionRequest, PermissionStatus};
 use agentpool::domain::session::{AgentSessionStatus, SessionStatus};
 use agentpool::domain::task::{PROMPT_BYTES_MAX, TaskStatus};
 use agentpool::domain::turn::{LoggedEvent, ToolCall, ToolStatus, TurnEvent};
@@ -81,6 +81,25 @@ async fn a_schema_newer_than_the_program_is_refused() {
 }
 
 #[tokio::test]
+async fn a_blank_prompt_that_had_slipped_in_is_ended_by_the_migration_and_not_run() {
+    let queue = Queue::new().await;
+    let session = queue.session().await;
+    let before = format!(
+        "ALTER TABLE agentpool.sessions DROP COLUMN permission_policy;
+         ALTER TABLE agentpool.permission_requests DROP COLUMN repeats;
+         ALTER TABLE agentpool.tasks DROP CONSTRAINT tasks_prompt_not_empty;
+         ALTER TABLE agentpool.tasks ADD CONSTRAINT tasks_prompt_not_empty CHECK (btrim(prompt, E' \\t\\r\\n') <> '');
+         INSERT INTO agentpool.tasks (session_id, agent, prompt)
+             VALUES ('{session}', 'a', E'\\x0c\\u00a0'), ('{session}', 'a', 'x')"
+    );
+    queue.sql.batch_execute(&before).await.unwrap();
+    let migration = include_str!("../../sql/migrations/V2__session_permissions.sql");
+    queue.sql.batch_execute(migration).await.unwrap();
+    let ended = "SELECT string_agg(prompt, ',') FROM agentpool.tasks WHERE cancel_requested_at IS NOT NULL";
+    assert_eq!(queue.one::<String>(ended).await, "(blank)");
+}
+
+#[tokio::test]
 async fn every_sql_file_is_prepared_against_the_schema() {
     let queue = Queue::new().await;
     let mut prepared = 0;
@@ -136,12 +155,13 @@ async fn the_checks_repeat_the_enums_of_the_domain() {
     let queue = Queue::new().await;
     let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let backends = words(&BackendKind::ALL.map(BackendKind::as_str));
-    let lists: [(&str, &str, Vec<String>); 9] = [
+    let lists: [(&str, &str, Vec<String>); 10] = [
         ("tasks", "status", words(&TaskStatus::ALL.map(TaskStatus::as_str))),
         ("tasks", "failure_reason", words(&FailureReason::ALL.map(FailureReason::as_str))),
         ("agents", "backend", backends.clone()),
         ("agent_sessions", "backend", backends),
         ("agent_sessions", "status", words(&AgentSessionStatus::ALL.map(AgentSessionStatus::as_str))),
+        ("sessions", "permission_policy", words(&PermissionRule::ALL.map(PermissionRule::as_str))),
         ("sessions", "status", words(&SessionStatus::ALL.map(SessionStatus::as_str))),
         ("pending_changes", "operation", words(&ChangeOperation::ALL.map(ChangeOperation::as_str))),
         ("permission_requests", "kind", words(&PermissionKind::ALL.map(PermissionKind::as_str))),
@@ -170,6 +190,7 @@ fn one_event_of_each_kind() -> Vec<LoggedEvent> {
     let request = PermissionRequest {
         agent_request_id: "1".into(),
         kind: PermissionKind::Tool,
+        access: Access::Unknown,
         title: "bash".into(),
         payload: Value::Null,
     };
@@ -341,7 +362,7 @@ async fn plain_sql_cannot_put_in_what_cannot_run() {
     let nobody = Uuid::now_v7().to_string();
     assert_eq!(refused(&queue.sql, &insert(&session, "nobody", "'hi'")).await, FOREIGN_KEY);
     assert_eq!(refused(&queue.sql, &insert(&nobody, "a", "'hi'")).await, FOREIGN_KEY);
-    for empty in ["''", "' '", "E'\\n\\t \\r'"] {
+    for empty in ["''", "' '", "E'\\n\\t \\r'", "E'\\x0b\\x0c'", "E'\\u00a0\\u2003\\u3000 \\n'"] {
         assert_eq!(refused(&queue.sql, &insert(&session, "a", empty)).await, CHECK, "{empty}");
     }
     let longest = format!("repeat('x', {PROMPT_BYTES_MAX})");

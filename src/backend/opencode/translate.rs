@@ -5,7 +5,7 @@ use super::event::Event;
 use super::failure;
 use super::parts::{rank, say, tool_call, usage};
 use super::wire::{AgentError, Message, MessageInfo, Part, PermissionAsked, QuestionAsked, Status};
-use crate::domain::permission::{PermissionKind, PermissionRequest};
+use crate::domain::permission::{Access, PermissionKind, PermissionRequest};
 use crate::domain::turn::{PlanEntry, ToolCall, TurnEvent};
 use crate::domain::usage::Usage;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -327,13 +327,15 @@ impl TurnView {
 
     fn permission(&mut self, asked: &PermissionAsked) -> Vec<TurnEvent> {
         let title = format!("{}: {}", asked.permission, asked.patterns.join(", "));
-        self.ask(&asked.id, Asked::Permission, PermissionKind::Tool, title, &asked.whole)
+        let kind = PermissionKind::Tool;
+        self.ask(&asked.id, Asked::Permission, kind, access(&asked.permission), title, &asked.whole)
     }
 
     fn question(&mut self, asked: &QuestionAsked) -> Vec<TurnEvent> {
         let count = asked.questions.len();
         let title = asked.questions.join(" / ");
-        self.ask(&asked.id, Asked::Question { count }, PermissionKind::Question, title, &asked.whole)
+        let kind = PermissionKind::Question;
+        self.ask(&asked.id, Asked::Question { count }, kind, Access::Unknown, title, &asked.whole)
     }
 
     fn ask(
@@ -341,6 +343,7 @@ impl TurnView {
         id: &str,
         asked: Asked,
         kind: PermissionKind,
+        access: Access,
         title: String,
         whole: &serde_json::Value,
     ) -> Vec<TurnEvent> {
@@ -351,9 +354,19 @@ impl TurnView {
         vec![TurnEvent::Permission(PermissionRequest {
             agent_request_id: id.to_owned(),
             kind,
+            access,
             title,
             payload,
         })]
+    }
+}
+
+/// By opencode's own names. `external_directory` does not say what for, and a fetched page is no file.
+fn access(permission: &str) -> Access {
+    match permission {
+        "read" | "glob" | "grep" | "list" | "lsp" | "todoread" => Access::Read,
+        "edit" | "write" | "patch" | "multiedit" | "bash" => Access::Write,
+        _ => Access::Unknown,
     }
 }
 

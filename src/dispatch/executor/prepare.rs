@@ -4,7 +4,7 @@
 use super::{Turn, TurnFailure};
 use crate::backend::{AgentSessionHandle, EnsureSession, Interrupted, SessionOrigin};
 use crate::dispatch::task_source::{FoundChanges, ProjectPlace, TurnBegin, TurnFacts, WorktreeFacts};
-use crate::domain::agent::AgentProfile;
+use crate::domain::agent::{AgentProfile, PermissionPolicy};
 use crate::domain::failure::FailureReason;
 use crate::domain::session::SessionKey;
 use crate::domain::turn::TurnRef;
@@ -24,6 +24,8 @@ pub(super) struct Ready {
     /// The prompt, with the conversation told again where it was lost.
     pub(super) text: String,
     pub(super) notices: Vec<String>,
+    /// The agent's, or the session's own.
+    pub(super) permission: PermissionPolicy,
 }
 
 /// From where a turn starts.
@@ -69,7 +71,8 @@ impl Turn<'_> {
         let (text, told) = self.text(&facts, &handle).await?;
         notices.extend(told);
         self.begin(profile, &handle, &start.checkpoint, start.found).await?;
-        Ok(Ready { worktree, checkpoint: start.checkpoint, slot, handle, text, notices })
+        let permission = profile.permission.of_session(facts.permission);
+        Ok(Ready { worktree, checkpoint: start.checkpoint, slot, handle, text, notices, permission })
     }
 
     async fn worktree(&self, facts: &TurnFacts) -> Result<Worktree, TurnFailure> {

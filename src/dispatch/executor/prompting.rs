@@ -99,7 +99,7 @@ impl Turn<'_> {
             profile,
             log,
             heard: Heard::default(),
-            interview: Interview::new(profile.permission),
+            interview: Interview::new(ready.permission),
             to_agent,
             over: CancellationToken::new(),
             last_heard: now,

@@ -9,6 +9,8 @@ pub struct TurnFacts {
     pub title: String,
     /// `open` or `closed`.
     pub session_status: String,
+    /// The session's own answer to what agents ask.
+    pub permission_policy: Option<String>,
     /// Local path of the project.
     pub path: Option<String>,
     /// Clone URL of the project.

@@ -7,7 +7,7 @@ use agentpool::dispatch::task_source::{
 };
 use agentpool::domain::agent::BackendKind;
 use agentpool::domain::change::{ChangeOperation, DIFF_BYTES_MAX, FileChange};
-use agentpool::domain::permission::{PermissionDecision, PermissionKind, PermissionRequest};
+use agentpool::domain::permission::{Access, PermissionDecision, PermissionKind, PermissionRequest};
 use agentpool::domain::text::clean_bytes;
 use agentpool::domain::turn::{PlanEntry, ToolCall, ToolDiff, ToolStatus, TurnEvent};
 use agentpool::domain::usage::Usage;
@@ -31,6 +31,7 @@ fn dirty_events() -> Vec<LoggedEvent> {
     let request = PermissionRequest {
         agent_request_id: BAD.into(),
         kind: PermissionKind::Tool,
+        access: Access::Unknown,
         title: BAD.into(),
         payload: json!({BAD: BAD}),
     };
@@ -89,6 +90,7 @@ async fn no_report_of_a_turn_can_be_refused_for_its_letters() {
     let request = PermissionRequest {
         agent_request_id: BAD.into(),
         kind: PermissionKind::Question,
+        access: Access::Unknown,
         title: BAD.into(),
         payload: json!({BAD: BAD}),
     };

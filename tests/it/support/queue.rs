@@ -88,13 +88,13 @@ impl Queue {
     pub async fn session(&self) -> Uuid {
         let url = Some("https://example.org/repository.git");
         let project = self.store.ensure_project("cloned", None, url, None).await.unwrap();
-        self.store.create_session(project, "").await.unwrap()
+        self.store.create_session(project, "", None).await.unwrap()
     }
 
     /// An open session of a project that lives on one node.
     pub async fn local_session(&self, node: NodeId) -> Uuid {
         let project = self.store.ensure_project("local", Some("/srv/r"), None, Some(node.0)).await.unwrap();
-        self.store.create_session(project, "").await.unwrap()
+        self.store.create_session(project, "", None).await.unwrap()
     }
 
     /// Enqueues as the API does.
