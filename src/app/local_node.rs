@@ -15,6 +15,7 @@ use crate::store::sessions::{EndedConversation, SessionDetail};
 use crate::wire::api::{BackendView, PoolView, SlotView};
 use crate::worktree::{ProjectSource, RemoveMode, Removed, Risk, WorktreeError, Worktrees};
 use async_trait::async_trait;
+use chrono::{TimeDelta, Utc};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,7 +83,10 @@ impl LocalNode for NodeHandle {
 
     fn backends(&self) -> Vec<BackendView> {
         let summary = self.pool.summary();
+        let now = Utc::now();
+        let until = |left: &Duration| now + TimeDelta::from_std(*left).unwrap_or(TimeDelta::MAX);
         let view = |(agent, health): (AgentName, crate::backend::BackendHealth)| BackendView {
+            parked_until: summary.parked.get(&agent).map(until),
             agent: agent.to_string(),
             state: state_word(health.state).to_owned(),
             detail: health.detail,

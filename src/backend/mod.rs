@@ -212,10 +212,25 @@ pub enum BackendError {
         reason: FailureReason,
         /// The agent's own words.
         message: String,
+        /// With [`FailureReason::RateLimited`]: until the provider takes requests again, where it said so.
+        retry_after: Option<Duration>,
     },
 }
 
 impl BackendError {
+    /// A turn that failed, with no word of when another try may do better.
+    pub fn turn(reason: FailureReason, message: impl Into<String>) -> Self {
+        Self::Turn { reason, message: message.into(), retry_after: None }
+    }
+
+    /// Until the provider takes requests again, where it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Turn { reason: FailureReason::RateLimited, retry_after, .. } => *retry_after,
+            Self::Turn { .. } | Self::Spawn(_) | Self::Incompatible(_) | Self::Lost(_) => None,
+        }
+    }
+
     /// The reason that goes to the task's row.
     pub fn reason(&self) -> FailureReason {
         match self {

@@ -56,7 +56,8 @@ async fn list(client: &ClientArgs, json: bool) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let row = |agent: AgentView| {
-        vec![agent.name, agent.backend, agent.state, agent.default_model.unwrap_or_default(), agent.detail]
+        let state = output::standing(agent.state, agent.parked_until);
+        vec![agent.name, agent.backend, state, agent.default_model.unwrap_or_default(), agent.detail]
     };
     let nothing =
         "no agents: install one with `agentpool agents install opencode` and start the service again";

@@ -105,6 +105,14 @@ pub(super) fn moment(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
+/// The state of an agent's backend, and until when it is parked.
+pub(super) fn standing(state: String, parked_until: Option<DateTime<Utc>>) -> String {
+    match parked_until {
+        Some(until) => format!("{state}, parked until {}", moment(until)),
+        None => state,
+    }
+}
+
 /// The colour of a task's status.
 pub(super) fn status_style(status: &str) -> Style {
     match status {

@@ -41,7 +41,8 @@ fn backend(of: BackendView) -> Vec<String> {
         0 => String::new(),
         bytes => format!("{} MB", bytes / 1_000_000),
     };
-    vec![of.agent, of.state, memory, pids.join(" "), of.detail]
+    let state = output::standing(of.state, of.parked_until);
+    vec![of.agent, state, memory, pids.join(" "), of.detail]
 }
 
 fn slot(of: SlotView) -> Vec<String> {

@@ -241,6 +241,7 @@ mod tests {
             default_model: None,
             state: "cold".to_owned(),
             detail: String::new(),
+            parked_until: None,
         };
         let chosen = |named: Option<&str>, names: &[&str]| {
             choose_agent(named.map(str::to_owned), names.iter().copied().map(agent).collect())

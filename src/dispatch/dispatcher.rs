@@ -236,14 +236,14 @@ impl Dispatcher {
         let want = Want { hands, agents: self.engine.pool.runnable() };
         let errands = std::mem::take(&mut self.errands);
         if !errands.any() && self.finishes.is_empty() && (hands == 0 || !open) {
-            self.next_round = self.next_poll;
+            self.next_round = self.engine.pool.next_unparked(self.next_poll);
             return;
         }
         let leases = self.turns.values().map(|turn| turn.lease).collect();
         let some = if self.one_by_one { 1 } else { self.finishes.len() };
         let finishes: Vec<Ended> = self.finishes.drain(..some.min(self.finishes.len())).collect();
         self.pacing.taken(Instant::now());
-        self.next_round = self.next_poll;
+        self.next_round = self.engine.pool.next_unparked(self.next_poll);
         self.round = Some(round(self.engine.source.clone(), finishes, errands, want, leases).boxed());
     }
 

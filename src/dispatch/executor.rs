@@ -9,6 +9,7 @@ use super::event_writer::EventWriter;
 use super::leases::{HeldLease, Leases};
 use super::task_source::{Finish, SourceError, TaskSource};
 use super::verdict::{self, Outcome};
+use crate::backend::BackendError;
 use crate::domain::agent::{AgentName, AgentProfile};
 use crate::domain::failure::FailureReason;
 use crate::domain::ids::SessionId;
@@ -77,6 +78,11 @@ pub async fn run(engine: Arc<Engine>, task: ClaimedTask, mut seat: Seat) -> Ende
     let began = pulse::now();
     let outcome =
         verdict::considering_a_standstill(turn.run(&mut seat).await, engine.pulse.stood_still_after(began));
+    if let Some(wait) = verdict::parks(&outcome) {
+        // Before the lease is given back, so that no round claims another turn of this agent in between.
+        tracing::warn!(agent = %task.agent, wait_secs = wait.as_secs(), "the agent is parked: its provider's limit was reached");
+        engine.pool.park(&task.agent, wait);
+    }
     let finish = verdict::finish(&outcome, &task, rand::random());
     match (&outcome, &finish) {
         (Outcome::Failed { reason, .. }, Some(finish)) => {
@@ -154,7 +160,8 @@ async fn stopped(mut stop: watch::Receiver<Option<Stop>>) -> Stop {
 enum TurnFailure {
     LostLease,
     Cancelled,
-    Because { reason: FailureReason, message: String, backend_lost: bool },
+    Backend(BackendError),
+    Because { reason: FailureReason, message: String },
 }
 
 impl TurnFailure {
@@ -162,9 +169,8 @@ impl TurnFailure {
         match self {
             Self::LostLease => Outcome::Abandoned,
             Self::Cancelled => Outcome::Cancelled { backend_lost: false },
-            Self::Because { reason, message, backend_lost } => {
-                Outcome::Failed { reason, message, backend_lost }
-            }
+            Self::Backend(error) => verdict::failed_by(&error),
+            Self::Because { reason, message } => verdict::failed(reason, message),
         }
     }
 }
@@ -177,23 +183,19 @@ impl From<SourceError> for TurnFailure {
             // It will not take this turn's values next time either: charged, so that it ends.
             SourceError::BadValue(_) | SourceError::Failed(_) => FailureReason::Internal,
         };
-        Self::Because { reason, message: error.to_string(), backend_lost: false }
+        Self::Because { reason, message: error.to_string() }
     }
 }
 
 impl From<WorktreeError> for TurnFailure {
     fn from(error: WorktreeError) -> Self {
-        Self::Because { reason: error.reason(), message: error.to_string(), backend_lost: false }
+        Self::Because { reason: error.reason(), message: error.to_string() }
     }
 }
 
-impl From<crate::backend::BackendError> for TurnFailure {
-    fn from(error: crate::backend::BackendError) -> Self {
-        Self::Because {
-            reason: error.reason(),
-            backend_lost: error.lost_the_backend(),
-            message: error.to_string(),
-        }
+impl From<BackendError> for TurnFailure {
+    fn from(error: BackendError) -> Self {
+        Self::Backend(error)
     }
 }
 

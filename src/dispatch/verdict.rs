@@ -9,6 +9,7 @@ use crate::domain::session::AgentSessionStatus;
 use crate::domain::task::{ClaimedTask, TaskStatus};
 use crate::domain::turn::{Stop, StopCause, TurnEnd};
 use crate::domain::usage::Usage;
+use crate::pool::PARKED_MAX;
 use std::time::Duration;
 
 /// How a turn ended, stops considered.
@@ -19,7 +20,7 @@ pub(super) enum Outcome {
     /// As asked. The backend may have been lost with it.
     Cancelled { backend_lost: bool },
     /// Not well.
-    Failed { reason: FailureReason, message: String, backend_lost: bool },
+    Failed { reason: FailureReason, message: String, backend_lost: bool, retry_after: Option<Duration> },
     /// Another may hold the lane: write nothing.
     Abandoned,
 }
@@ -44,11 +45,7 @@ pub(super) fn outcome(
         (Ok(TurnEnd::Cancelled), None) => {
             failed(FailureReason::Refused, "the agent cancelled the turn by itself")
         }
-        (Err(error), None) => Outcome::Failed {
-            reason: error.reason(),
-            backend_lost: error.lost_the_backend(),
-            message: error.to_string(),
-        },
+        (Err(error), None) => failed_by(&error),
         (end, Some(stop)) => {
             let backend_lost = end.as_ref().is_err_and(BackendError::lost_the_backend);
             stopped(stop.cause, backend_lost)
@@ -67,7 +64,7 @@ pub(super) fn stopped(cause: StopCause, backend_lost: bool) -> Outcome {
         }
         StopCause::Drain => (FailureReason::Drained, "the node was told to stop"),
     };
-    Outcome::Failed { reason, message: message.to_owned(), backend_lost }
+    Outcome::Failed { reason, message: message.to_owned(), backend_lost, retry_after: None }
 }
 
 /// A node that stood still has lost its agents by its own fault: their shims end them when they hear nothing of us.
@@ -77,16 +74,28 @@ pub(super) fn considering_a_standstill(outcome: Outcome, stood_still: bool) -> O
             reason: FailureReason::AgentCrashed | FailureReason::Stalled,
             message,
             backend_lost: true,
+            ..
         } if stood_still => {
             let message = format!("the node stood still, and its agents were ended for it: {message}");
-            Outcome::Failed { reason: FailureReason::NodeLost, message, backend_lost: true }
+            let (reason, backend_lost) = (FailureReason::NodeLost, true);
+            Outcome::Failed { reason, message, backend_lost, retry_after: None }
         }
         outcome => outcome,
     }
 }
 
+/// What the backend's error makes of a turn that nobody had stopped.
+pub(super) fn failed_by(error: &BackendError) -> Outcome {
+    Outcome::Failed {
+        reason: error.reason(),
+        backend_lost: error.lost_the_backend(),
+        retry_after: error.retry_after(),
+        message: error.to_string(),
+    }
+}
+
 pub(super) fn failed(reason: FailureReason, message: impl Into<String>) -> Outcome {
-    Outcome::Failed { reason, message: message.into(), backend_lost: false }
+    Outcome::Failed { reason, message: message.into(), backend_lost: false, retry_after: None }
 }
 
 /// The finish that an outcome asks for; `None` when nothing may be written. `jitter` is a random number in 0..1.
@@ -103,12 +112,15 @@ pub(super) fn finish(outcome: &Outcome, task: &ClaimedTask, jitter: f64) -> Opti
         Outcome::Abandoned => None,
         Outcome::Completed { .. } => Some(plain(TaskStatus::Completed, false)),
         Outcome::Cancelled { backend_lost } => Some(plain(TaskStatus::Cancelled, *backend_lost)),
-        Outcome::Failed { reason, message, backend_lost } => {
+        Outcome::Failed { reason, message, backend_lost, retry_after } => {
             let charged = reason.consequence().charged;
             let failures = task.failures + i32::from(charged);
             let after = after_failure(*reason, failures, task.failures_max, task.attempt, jitter);
             let (status, wait) = match after {
-                AfterFailure::Retry { wait } => (TaskStatus::Queued, wait),
+                // The provider's word beats the back-off.
+                AfterFailure::Retry { wait } => {
+                    (TaskStatus::Queued, parked_for(*retry_after).unwrap_or(wait))
+                }
                 AfterFailure::GiveUp => (TaskStatus::Failed, Duration::ZERO),
             };
             let poison = reason.consequence().poisons.then_some(*reason);
@@ -122,6 +134,18 @@ pub(super) fn finish(outcome: &Outcome, task: &ClaimedTask, jitter: f64) -> Opti
             })
         }
     }
+}
+
+/// How long an outcome parks its agent, and its task with it.
+pub(super) fn parks(outcome: &Outcome) -> Option<Duration> {
+    match outcome {
+        Outcome::Failed { retry_after, .. } => parked_for(*retry_after),
+        Outcome::Completed { .. } | Outcome::Cancelled { .. } | Outcome::Abandoned => None,
+    }
+}
+
+fn parked_for(retry_after: Option<Duration>) -> Option<Duration> {
+    retry_after.map(|wait| wait.min(PARKED_MAX))
 }
 
 fn conversation(
@@ -168,12 +192,29 @@ mod tests {
 
     #[test]
     fn an_error_after_a_cancel_is_the_cancel() {
-        let error =
-            Err(BackendError::Turn { reason: FailureReason::ProviderError, message: "aborted".into() });
+        let error = Err(BackendError::turn(FailureReason::ProviderError, "aborted"));
         assert_eq!(
             outcome(error, stop(StopCause::UserCancel), true),
             Outcome::Cancelled { backend_lost: false }
         );
+    }
+
+    #[test]
+    fn a_rate_limit_with_a_time_waits_until_then_uncharged_and_without_one_backs_off() {
+        let limited = |retry_after| {
+            let (reason, message) = (FailureReason::RateLimited, "slow".to_owned());
+            outcome(Err(BackendError::Turn { reason, message, retry_after }), None, true)
+        };
+        let task = crate::dispatch::executor::tests::claimed(1, 2);
+        let hour = Duration::from_secs(3600);
+        for (retry_after, wait) in [(Some(hour), hour), (Some(Duration::MAX), PARKED_MAX)] {
+            let outcome = limited(retry_after);
+            let finish = finish(&outcome, &task, 0.5).expect("a finish");
+            assert_eq!((finish.status, finish.charged, finish.wait), (TaskStatus::Queued, false, wait));
+            assert_eq!(parks(&outcome), Some(wait));
+        }
+        assert!(finish(&limited(None), &task, 1.0).expect("a finish").wait <= Duration::from_secs(5));
+        assert_eq!(parks(&limited(None)), None);
     }
 
     #[test]

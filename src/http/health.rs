@@ -53,7 +53,10 @@ pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
         () if database.is_err() || listener != "listening" => "degraded",
         () => "ok",
     };
+    let parked =
+        pool.backends.iter().filter_map(|backend| Some((backend.agent.clone(), backend.parked_until?)));
     Json(HealthView {
+        parked: parked.collect(),
         status: status.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: api.node.id().0,
@@ -84,6 +87,7 @@ pub(super) async fn agents(State(api): State<Api>) -> Result<Json<Vec<AgentView>
             default_model: row.default_model,
             state: backend.map_or_else(|| "elsewhere".to_owned(), |backend| backend.state.clone()),
             detail: backend.map_or_else(String::new, |backend| backend.detail.clone()),
+            parked_until: backend.and_then(|backend| backend.parked_until),
         }
     };
     Ok(Json(rows.into_iter().map(view).collect()))

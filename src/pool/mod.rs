@@ -2,14 +2,17 @@
 //! Never reads the queue, never decides whether a task is tried again.
 
 pub mod eviction;
+mod parking;
 mod slot;
 
+pub use parking::PARKED_MAX;
 pub use slot::SlotGuard;
 
 use crate::backend::{AgentBackend, AgentSessionHandle, BackendHealth, BackendState};
 use crate::domain::agent::AgentName;
 use crate::domain::session::SessionKey;
 use eviction::{Limits, SlotView, Verdict};
+use parking::Parking;
 use slot::Slot;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +31,7 @@ pub struct AgentPool {
 struct Inner {
     backends: BTreeMap<AgentName, Arc<dyn AgentBackend>>,
     slots: Mutex<HashMap<SessionKey, Arc<Slot>>>,
+    parking: Parking,
     limits: Limits,
     evictions: AtomicU64,
     given_back: Arc<Notify>,
@@ -48,6 +52,8 @@ pub struct PoolSummary {
     pub slots: Vec<SlotSummary>,
     /// Every backend.
     pub backends: Vec<(AgentName, BackendHealth)>,
+    /// Agents that run no turn for so long.
+    pub parked: BTreeMap<AgentName, Duration>,
 }
 
 /// One slot.
@@ -70,6 +76,7 @@ impl AgentPool {
             inner: Arc::new(Inner {
                 backends,
                 slots: Mutex::default(),
+                parking: Parking::default(),
                 limits,
                 evictions: AtomicU64::new(0),
                 given_back: Arc::default(),
@@ -98,14 +105,26 @@ impl AgentPool {
         }
     }
 
-    /// Agents whose backend may be asked to run a turn now.
+    /// Agents that may be asked to run a turn now.
     pub fn runnable(&self) -> Vec<AgentName> {
+        let now = Instant::now();
         self.inner
             .backends
             .iter()
+            .filter(|(name, _)| self.inner.parking.left(name, now).is_none())
             .filter(|(_, backend)| backend.health().state != BackendState::CircuitOpen)
             .map(|(name, _)| name.clone())
             .collect()
+    }
+
+    /// The agent runs no further turn for so long; turns that run already go on.
+    pub fn park(&self, agent: &AgentName, wait: Duration) {
+        self.inner.parking.park(agent, wait, Instant::now());
+    }
+
+    /// When the next parked agent may run again, or `latest` if that is sooner. Nobody is woken then.
+    pub fn next_unparked(&self, latest: Instant) -> Instant {
+        self.inner.parking.next_end(Instant::now()).map_or(latest, |at| at.min(latest))
     }
 
     /// One round of eviction: the pure decision, then release under each slot's own lock. Returns what was decided.
@@ -193,6 +212,12 @@ impl AgentPool {
             idle: slots.len() - busy,
             evictions: self.inner.evictions.load(Ordering::Relaxed),
             slots,
+            parked: self
+                .inner
+                .backends
+                .keys()
+                .filter_map(|name| Some((name.clone(), self.inner.parking.left(name, now)?)))
+                .collect(),
             backends: self
                 .inner
                 .backends

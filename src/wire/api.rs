@@ -329,6 +329,9 @@ pub struct AgentView {
     pub state: String,
     /// Version, port, last error.
     pub detail: String,
+    /// Until then this node runs no turn of it: its provider's limit was reached.
+    #[serde(default)]
+    pub parked_until: Option<DateTime<Utc>>,
 }
 
 /// `GET /api/pool`.
@@ -374,6 +377,9 @@ pub struct BackendView {
     pub state: String,
     /// Version, port, last error.
     pub detail: String,
+    /// Until then no turn of it is run: its provider's limit was reached.
+    #[serde(default)]
+    pub parked_until: Option<DateTime<Utc>>,
     /// Process ids of its direct children.
     pub pids: Vec<u32>,
     /// Resident memory of their trees, in bytes.

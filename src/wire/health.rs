@@ -1,6 +1,8 @@
 //! The JSON of `/healthz`.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// `GET /healthz`.
@@ -19,7 +21,10 @@ pub struct HealthView {
     /// Warm, without a turn.
     pub idle: usize,
     /// Backends by agent: state.
-    pub backends: std::collections::BTreeMap<String, String>,
+    pub backends: BTreeMap<String, String>,
+    /// Agents that run no turn until then: their provider's limit was reached.
+    #[serde(default)]
+    pub parked: BTreeMap<String, DateTime<Utc>>,
     /// Tasks queued; none when the database does not answer.
     pub queued: Option<i64>,
     /// Tasks that run.

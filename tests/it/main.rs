@@ -23,6 +23,7 @@ mod process;
 mod queue;
 mod queue_model;
 mod queue_traps;
+mod rate_limits;
 mod real_agents;
 mod rescue;
 mod schema;

@@ -285,7 +285,7 @@ async fn f60_a_provider_that_fails_for_ever_ends_the_turn_with_its_reason_and_it
         (dropped, FailureReason::ProviderError),
     ];
     for (told, reason) in reasons {
-        let Err(BackendError::Turn { reason: found, message }) = &told.end else { panic!("{told:?}") };
+        let Err(BackendError::Turn { reason: found, message, .. }) = &told.end else { panic!("{told:?}") };
         assert_eq!(*found, reason, "{message}");
         assert!(message.contains("failed 2 times in a row"), "{message}");
         let retries = told.events.iter().filter(|event| matches!(event, TurnEvent::Retry { .. })).count();

@@ -1,5 +1,6 @@
 //! What a session says about permissions beats what its agents' configurations say, and only for that session.
 
+use crate::support::cli::User;
 use crate::support::cluster::fresh_database;
 use crate::support::node::{Talk, TestNode, scripted_agent, scripted_config};
 use crate::support::serve::{Place, SCRIPTED};
@@ -103,4 +104,22 @@ async fn a_question_that_was_open_when_the_service_was_killed_is_closed_and_aske
     assert!(task.output.as_deref().is_some_and(|output| output.ends_with("went on")), "{task:?}");
     served.signal(Signal::SIGTERM);
     served.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_makes_a_session_with_a_policy_and_shows_it() {
+    let node = TestNode::scripted().await;
+    let user = User::of(&node.url).with("AGENTPOOL_TOKEN", node.token.clone());
+    let project = node.project.display().to_string();
+    let new = ["session", "new", "--project", &project, "--permission", "allow_reads", "--json"];
+    let made = user.run(&new).await.expect(0).json();
+    let shown = user.run(&["session", "show", made["id"].as_str().unwrap()]).await.expect(0).stdout;
+    assert!(shown.contains("allow_reads"), "{shown}");
+    let refused = user.run(&["session", "new", "--project", &project, "--permission", "yolo"]).await;
+    assert_eq!(refused.code, Some(2));
+    let submit = ["submit", "--project", &project, "--permission", "deny", "--json", "ASK: may I"];
+    let task = user.run(&submit).await.expect(0).json();
+    let (task, _) = node.finish(task["id"].as_str().unwrap().parse().unwrap()).await;
+    assert_eq!(task.output.as_deref(), Some("denied: may I "));
+    node.stop().await;
 }

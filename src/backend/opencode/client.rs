@@ -72,11 +72,9 @@ impl From<CallError> for BackendError {
             CallError::Unanswered { .. } => Self::Lost(error.to_string()),
             CallError::Shape { .. } => Self::Incompatible(error.to_string()),
             CallError::Status { status, .. } if status.is_client_error() => {
-                Self::Turn { reason: FailureReason::BadRequest, message: error.to_string() }
+                Self::turn(FailureReason::BadRequest, error.to_string())
             }
-            CallError::Status { .. } => {
-                Self::Turn { reason: FailureReason::AgentCrashed, message: error.to_string() }
-            }
+            CallError::Status { .. } => Self::turn(FailureReason::AgentCrashed, error.to_string()),
         }
     }
 }

@@ -15,7 +15,7 @@ const UNDECIDED: &str = "nobody is there to answer: decide yourself";
 
 /// The end of a turn whose session is idle.
 pub(super) fn end(view: &TurnView, stop_was_asked: bool) -> Result<TurnEnd, BackendError> {
-    let failed = |reason, message: &str| BackendError::Turn { reason, message: message.to_owned() };
+    let failed = |reason, message: &str| BackendError::turn(reason, message);
     match view.standing() {
         Standing::Failed(error) if failure::is_abort(&error) && stop_was_asked => Ok(TurnEnd::Cancelled),
         Standing::Failed(error) if failure::is_abort(&error) => {

@@ -18,7 +18,7 @@ pub(super) fn is_abort(error: &AgentError) -> bool {
 
 /// The error of a turn, in our words and theirs.
 pub(super) fn of_turn(error: &AgentError) -> BackendError {
-    BackendError::Turn { reason: reason(error), message: message(error) }
+    BackendError::Turn { reason: reason(error), message: message(error), retry_after: retry_after(error) }
 }
 
 /// Which reason an error is.
@@ -35,16 +35,29 @@ pub(super) fn reason(error: &AgentError) -> FailureReason {
     provider_words::reason(status, &words)
 }
 
+/// The provider's `Retry-After`, which opencode hands on with its other headers. A date is passed over: providers of models
+/// were only seen to send numbers.
+fn retry_after(error: &AgentError) -> Option<Duration> {
+    let headers = error.data.get("responseHeaders")?.as_object()?;
+    let number = |wanted: &str| {
+        let (_, value) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+        value.as_str()?.trim().parse::<f64>().ok()
+    };
+    let secs = number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number("retry-after"))?;
+    Duration::try_from_secs_f64(secs).ok()
+}
+
 /// A provider that is not waited for any longer within a turn.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ProviderGone {
     reason: FailureReason,
     message: String,
+    retry_after: Option<Duration>,
 }
 
 impl From<ProviderGone> for BackendError {
     fn from(gone: ProviderGone) -> Self {
-        Self::Turn { reason: gone.reason, message: gone.message }
+        Self::Turn { reason: gone.reason, message: gone.message, retry_after: gone.retry_after }
     }
 }
 
@@ -54,7 +67,7 @@ pub(super) fn provider_gone(retry: &Status, patience: &Patience, now_ms: u64) ->
     let wait = Duration::from_millis(retry.next.saturating_sub(now_ms));
     if wait > patience.provider_wait_max {
         let message = format!("the provider is to be asked again in {} s only: {said}", wait.as_secs());
-        return Some(ProviderGone { reason: FailureReason::RateLimited, message });
+        return Some(ProviderGone { reason: FailureReason::RateLimited, message, retry_after: Some(wait) });
     }
     if retry.attempt < patience.provider_tries_max {
         return None;
@@ -65,7 +78,8 @@ pub(super) fn provider_gone(retry: &Status, patience: &Patience, now_ms: u64) ->
         () if provider_words::is_rate_limit(&words) => FailureReason::RateLimited,
         () => FailureReason::ProviderError,
     };
-    Some(ProviderGone { reason, message })
+    // Its next try is opencode's own back-off, and no word of the provider.
+    Some(ProviderGone { reason, message, retry_after: None })
 }
 
 /// The text for people: opencode's message, its first line where it is a stack.
@@ -87,6 +101,23 @@ mod tests {
 
     fn error(name: &str, data: Value) -> AgentError {
         AgentError { name: name.into(), data }
+    }
+
+    #[test]
+    fn the_time_of_a_rate_limits_end_is_the_providers_own() {
+        let limited = |headers: Value| {
+            let data = json!({"message": "slow", "statusCode": 429, "responseHeaders": headers});
+            of_turn(&error("APIError", data)).retry_after()
+        };
+        assert_eq!(limited(json!({"Retry-After": "20"})), Some(Duration::from_secs(20)));
+        let both = json!({"retry-after": "20", "retry-after-ms": "1500"});
+        assert_eq!(limited(both), Some(Duration::from_millis(1500)));
+        for nonsense in [json!({}), json!({"retry-after": "-1"}), json!({"retry-after": "soon"}), Value::Null]
+        {
+            assert_eq!(limited(nonsense), None);
+        }
+        let busy = json!({"statusCode": 503, "responseHeaders": {"retry-after": "20"}});
+        assert_eq!(of_turn(&error("APIError", busy)).retry_after(), None, "only a rate limit parks an agent");
     }
 
     #[test]

@@ -100,10 +100,9 @@ impl OpencodeBackend {
     async fn choose(&self, place: &Place, prompt: &Prompt) -> Result<(Choices, Vec<String>), BackendError> {
         let catalogue = place.server.catalogue(&place.directory).await?;
         let default_model = self.life.config().default_model.as_deref();
-        catalogue.choose(&prompt.settings, default_model).map_err(|error| BackendError::Turn {
-            reason: FailureReason::ModelUnknown,
-            message: error.to_string(),
-        })
+        catalogue
+            .choose(&prompt.settings, default_model)
+            .map_err(|error| BackendError::turn(FailureReason::ModelUnknown, error.to_string()))
     }
 }
 
@@ -172,10 +171,8 @@ impl AgentBackend for OpencodeBackend {
     async fn release(&self, handle: &AgentSessionHandle) -> Result<(), BackendError> {
         let Some(server) = self.life.current() else { return Ok(()) };
         if server.is_running(&handle.agent_session_id) {
-            return Err(BackendError::Turn {
-                reason: FailureReason::Internal,
-                message: format!("a turn runs in {}: it is not released", handle.agent_session_id),
-            });
+            let message = format!("a turn runs in {}: it is not released", handle.agent_session_id);
+            return Err(BackendError::turn(FailureReason::Internal, message));
         }
         let directory = directory_of(&handle.worktree)?;
         server.known.forget(&handle.agent_session_id);

@@ -4,7 +4,7 @@ use super::event::{Event, GlobalEvent};
 use super::translate::{Standing, TurnView, replay};
 use super::wire::Message;
 use crate::domain::failure::FailureReason;
-use crate::domain::permission::PermissionKind;
+use crate::domain::permission::{Access, PermissionKind};
 use crate::domain::turn::{ToolStatus, TurnEvent};
 use crate::domain::usage::Usage;
 use serde_json::Value;
@@ -92,6 +92,7 @@ fn a_tool_that_asks_is_told_from_its_call_to_its_result() {
     });
     let asked = asked.expect("it asks");
     assert_eq!((asked.kind, asked.title.as_str()), (PermissionKind::Tool, "edit: out.txt"));
+    assert_eq!(asked.access, Access::Write);
     assert!(asked.payload["metadata"]["diff"].as_str().unwrap().contains("+hello-file"));
     assert_eq!(news.iter().filter(|event| matches!(event, TurnEvent::Usage(_))).count(), 2, "one a step");
     assert_eq!(view.standing(), Standing::Finished { finish: "stop".to_owned() });

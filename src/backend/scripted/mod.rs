@@ -16,7 +16,7 @@
 //! | `RECALL` | lists the earlier prompts of the conversation |
 //! | `SETTINGS` | says which model and mode the turn runs with |
 //! | `SLEEP:n` | n ms of silence |
-//! | `FAIL:reason`, `FAIL:reasonxN` | fails for a [`crate::domain::failure::FailureReason`]; with N only the first N tries of the task |
+//! | `FAIL:reason`, `FAIL:reasonxN` | fails for a [`crate::domain::failure::FailureReason`]; with N only the first N tries of the task; with `@SECS` behind it a rate limit says that it ends then |
 //! | `CRASH`, `CRASHxN` | the agent is lost |
 //! | `CRASH:late` | the agent is lost after it completed the turn: a recovery finds the answer |
 //! | `HANG`, `HANG:deaf` | silence until stopped; a deaf one must be terminated |
@@ -190,10 +190,9 @@ impl From<MemoryError> for BackendError {
     fn from(error: MemoryError) -> Self {
         match error {
             MemoryError::NotOpen(_) => Self::Lost(error.to_string()),
-            MemoryError::Busy { .. } => Self::Turn {
-                reason: crate::domain::failure::FailureReason::Internal,
-                message: error.to_string(),
-            },
+            MemoryError::Busy { .. } => {
+                Self::turn(crate::domain::failure::FailureReason::Internal, error.to_string())
+            }
             MemoryError::Store { .. } | MemoryError::Read { .. } => Self::Spawn(error.to_string()),
         }
     }

@@ -74,10 +74,8 @@ impl<'a> Player<'a> {
         let answer = Answer { output: self.output, stop_reason: "end_turn".into(), usage: self.usage };
         match cut {
             None if answer.output.is_empty() && answer.usage.is_zero() => {
-                Ending::Failed(BackendError::Turn {
-                    reason: FailureReason::EmptyTurn,
-                    message: "the agent ended the turn without a word".into(),
-                })
+                let message = "the agent ended the turn without a word";
+                Ending::Failed(BackendError::turn(FailureReason::EmptyTurn, message))
             }
             None => Ending::Completed(answer),
             Some(Cut::LostAfterwards) => Ending::LostAfterwards(answer),
@@ -114,7 +112,9 @@ impl<'a> Player<'a> {
             Step::Question(title) => self.question(&title).await,
             Step::Notice(text) => self.emit(TurnEvent::Notice(text)).await,
             Step::Retry(message) => self.emit(TurnEvent::Retry { attempt: 1, message }).await,
-            Step::Fail { reason, tries } if self.still_fails(tries)? => Err(Cut::Failed(failed(reason))),
+            Step::Fail { reason, tries, retry_after_secs } if self.still_fails(tries)? => {
+                Err(Cut::Failed(failed(reason, retry_after_secs.map(Duration::from_secs))))
+            }
             Step::Crash { tries } if self.still_fails(tries)? => {
                 Err(Cut::Failed(BackendError::Lost("scripted crash".into())))
             }
@@ -303,13 +303,13 @@ fn disposed_of() -> Cut {
     Cut::Failed(BackendError::Lost("the backend was disposed of".into()))
 }
 
-fn failed(reason: FailureReason) -> BackendError {
+fn failed(reason: FailureReason, retry_after: Option<Duration>) -> BackendError {
     let message = format!("scripted failure: {}", reason.as_str());
     match reason {
         FailureReason::SpawnFailed => BackendError::Spawn(message),
         FailureReason::AgentIncompatible => BackendError::Incompatible(message),
         FailureReason::AgentCrashed => BackendError::Lost(message),
-        _ => BackendError::Turn { reason, message },
+        _ => BackendError::Turn { reason, message, retry_after },
     }
 }
 

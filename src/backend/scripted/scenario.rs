@@ -14,7 +14,7 @@ const SCENARIOS_MAX: usize = 1_000;
 /// Scenarios by name: the file's name without `.json`. A file is a list of steps, each one of
 /// `{"say": "…"}`, `{"think": "…"}`, `{"plan": [["what", "status"], …]}`, `{"slow": tokens}`, `{"sleep_ms": n}`,
 /// `{"tool_write": {"path": "…", "content": "…"}}`, `{"ask": "title"}`, `{"question": "title"}`, `{"notice": "…"}`,
-/// `{"retry": "what the provider said"}`, `{"fail": {"reason": "…", "tries": n or null}}`, `{"crash": {"tries": n or null}}`,
+/// `{"retry": "what the provider said"}`, `{"fail": {"reason": "…", "tries": n or null, "retry_after_secs": n}}`, `{"crash": {"tries": n or null}}`,
 /// `"crash_late"`, `"recall"`, `"settings"`, `"hang"`, `"hang_deaf"`, `"refuse"`, `"empty"`.
 #[derive(Clone, Debug, Default)]
 pub struct Scenarios {

@@ -33,6 +33,8 @@ pub(super) enum Step {
         reason: FailureReason,
         /// Tries of the task that fail; `None` is all of them.
         tries: Option<u32>,
+        /// For a rate limit: when it ends.
+        retry_after_secs: Option<u64>,
     },
     Crash {
         tries: Option<u32>,
@@ -57,7 +59,7 @@ pub(super) enum ScriptError {
 
 impl From<ScriptError> for BackendError {
     fn from(error: ScriptError) -> Self {
-        Self::Turn { reason: FailureReason::BadRequest, message: error.to_string() }
+        Self::turn(FailureReason::BadRequest, error.to_string())
     }
 }
 
@@ -141,9 +143,13 @@ fn plain(mark: &str, rest: &str) -> Step {
 
 fn fail(rest: &str) -> Result<Step, ScriptError> {
     let whole = rest.split_whitespace().next().unwrap_or_default();
-    let (word, tries) = tries(whole);
+    let (what, retry_after_secs) = match whole.split_once('@') {
+        Some((what, secs)) => (what, Some(leading_number(secs))),
+        None => (whole, None),
+    };
+    let (word, tries) = tries(what);
     match FailureReason::parse(word) {
-        Some(reason) => Ok(Step::Fail { reason, tries }),
+        Some(reason) => Ok(Step::Fail { reason, tries, retry_after_secs }),
         None => Err(ScriptError::NoReason(whole.to_owned())),
     }
 }
@@ -215,8 +221,15 @@ mod tests {
     fn every_reason_can_be_played_always_or_for_some_tries() {
         for reason in FailureReason::ALL {
             let word = reason.as_str();
-            assert_eq!(of(&format!("FAIL:{word}")), [Step::Fail { reason, tries: None }]);
-            assert_eq!(of(&format!("FAIL:{word}x12 now")), [Step::Fail { reason, tries: Some(12) }]);
+            assert_eq!(
+                of(&format!("FAIL:{word}")),
+                [Step::Fail { reason, tries: None, retry_after_secs: None }]
+            );
+            let (tries, retry_after_secs) = (Some(12), Some(30));
+            assert_eq!(
+                of(&format!("FAIL:{word}x12@30 now")),
+                [Step::Fail { reason, tries, retry_after_secs }]
+            );
         }
         assert_eq!(of("CRASHx2"), [Step::Crash { tries: Some(2) }]);
         assert_eq!(of("CRASH:late"), [Step::CrashLate]);

@@ -124,11 +124,7 @@ impl Turn<'_> {
         let key = SessionKey { session: self.task.lease.session, agent: self.task.agent.clone() };
         let Some(mut slot) = self.engine.pool.check_out(&key).await else {
             let message = format!("agent {} is not configured on this node", self.task.agent);
-            return Err(TurnFailure::Because {
-                reason: FailureReason::SpawnFailed,
-                message,
-                backend_lost: false,
-            });
+            return Err(TurnFailure::Because { reason: FailureReason::SpawnFailed, message });
         };
         let interrupted =
             facts.earlier_fences.iter().map(|fence| TurnRef { task: self.task.lease.task, fence: *fence });
