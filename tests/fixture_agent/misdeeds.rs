@@ -58,7 +58,13 @@ pub fn exit(code: u64) -> ! {
 fn kill(name: &str) {
     let name = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
     match name.parse::<Signal>() {
-        Ok(signal) => drop(raise(signal)),
+        Ok(signal) => {
+            let _ = raise(signal);
+            if matches!(signal, Signal::SIGSEGV | Signal::SIGBUS) {
+                // The runtime's own handler takes the first one, and steps aside.
+                let _ = raise(signal);
+            }
+        }
         Err(error) => eprintln!("fixture-agent: {name}: {error}"),
     }
 }
