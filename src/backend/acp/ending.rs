@@ -39,7 +39,7 @@ pub(super) fn of_answer(
     if let Some(text) = short_text.filter(|_| stop_reason != "cancelled") {
         let words = text.to_lowercase();
         if ERRORS_AS_TEXT.iter().any(|beginning| words.starts_with(beginning)) {
-            return Err(failed(provider_words::status_in(&words), text.to_owned()));
+            return Err(failed(provider_words::status_in(&words), text.to_owned(), &words));
         }
     }
     match stop_reason.as_str() {
@@ -63,14 +63,14 @@ pub(super) fn of_refusal(error: &Error) -> BackendError {
     let message = describe(error);
     if i32::from(error.code) == -32000 {
         let message = format!("{message}: log in with the agent's own program, or give it a key in `env`");
-        return turn(FailureReason::AuthRequired, message);
+        return BackendError::turn(FailureReason::AuthRequired, message);
     }
     let words =
         format!("{message} {}", error.data.as_ref().map(Value::to_string).unwrap_or_default()).to_lowercase();
     // Some answer with the provider's own status, from outside of the protocol's range.
     let own = u64::try_from(i32::from(error.code)).ok().filter(|code| (400..600).contains(code));
     let told = error.data.as_ref().and_then(|data| find_number(data, "http_status_code"));
-    failed(told.or_else(|| provider_words::status_in(&words)).or(own), message)
+    failed(told.or_else(|| provider_words::status_in(&words)).or(own), message, &words)
 }
 
 /// Is it that the conversation does not exist? Codes differ: the words count too.
@@ -81,20 +81,16 @@ pub(super) fn is_unknown_conversation(error: &Error) -> bool {
     session && missing.iter().any(|shape| words.contains(shape))
 }
 
-fn failed(status: Option<u64>, message: String) -> BackendError {
-    let words = message.to_lowercase();
-    let reason = match provider_words::reason(status, &words) {
+fn failed(status: Option<u64>, message: String, words: &str) -> BackendError {
+    let reason = match provider_words::reason(status, words) {
         // What began as an error told as text and has no status: usage limits.
         FailureReason::ProviderError if words.contains("limit") && status.is_none() => {
             FailureReason::RateLimited
         }
         reason => reason,
     };
-    turn(reason, message)
-}
-
-fn turn(reason: FailureReason, message: String) -> BackendError {
-    BackendError::Turn { reason, message }
+    let retry_after = provider_words::reset_in(words, now_secs());
+    BackendError::Turn { reason, message, retry_after }
 }
 
 fn find_number(value: &Value, key: &str) -> Option<u64> {
@@ -126,7 +122,7 @@ pub(super) fn usage_of(answer: &Value) -> Usage {
 }
 
 /// Seconds since 1970.
-pub(super) fn now_secs() -> u64 {
+fn now_secs() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

@@ -241,10 +241,10 @@ impl AgentBackend for AcpBackend {
         let id = &handle.agent_session_id;
         let Some(live) = self.life.live(id) else { return Ok(()) };
         if live.conversation.is_in_turn() {
-            return Err(BackendError::Turn {
-                reason: FailureReason::Internal,
-                message: format!("a turn runs in {id}: it is not released"),
-            });
+            return Err(BackendError::turn(
+                FailureReason::Internal,
+                format!("a turn runs in {id}: it is not released"),
+            ));
         }
         self.life.take(id);
         self.let_go(live).await;

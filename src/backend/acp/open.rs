@@ -156,8 +156,10 @@ fn mcp(server: &McpServer, process: &Process, agent: &str) -> Option<Value> {
 }
 
 fn cwd_of(worktree: &Path) -> Result<&str, BackendError> {
-    worktree.to_str().ok_or_else(|| BackendError::Turn {
-        reason: crate::domain::failure::FailureReason::ProjectUnusable,
-        message: format!("the path {} is no UTF-8, and the protocol has no other", worktree.display()),
+    worktree.to_str().ok_or_else(|| {
+        BackendError::turn(
+            crate::domain::failure::FailureReason::ProjectUnusable,
+            format!("the path {} is no UTF-8, and the protocol has no other", worktree.display()),
+        )
     })
 }

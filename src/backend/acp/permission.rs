@@ -1,6 +1,6 @@
 //! Permission in the agent's words and in ours. Pure.
 
-use crate::domain::permission::{PermissionDecision, PermissionKind, PermissionRequest};
+use crate::domain::permission::{Access, PermissionDecision, PermissionKind, PermissionRequest};
 use crate::domain::turn::ToolCall;
 use agent_client_protocol::v1::schema::{
     PermissionOption, PermissionOptionKind, RequestPermissionOutcome, SelectedPermissionOutcome, ToolKind,
@@ -20,10 +20,19 @@ pub(super) fn request(
         Some(title) => format!("{}: {title}", call.tool),
         None => call.tool.clone(),
     };
-    let _ = kind;
+    let (kind, access) = match kind {
+        // The agent wants to leave its plan and begin.
+        Some(ToolKind::SwitchMode) => (PermissionKind::Plan, Access::Unknown),
+        Some(ToolKind::Read | ToolKind::Search | ToolKind::Think) => (PermissionKind::Tool, Access::Read),
+        Some(ToolKind::Edit | ToolKind::Delete | ToolKind::Move | ToolKind::Execute) => {
+            (PermissionKind::Tool, Access::Write)
+        }
+        _ => (PermissionKind::Tool, Access::Unknown),
+    };
     PermissionRequest {
         agent_request_id: id,
-        kind: PermissionKind::Tool,
+        kind,
+        access,
         title,
         payload: json!({
             "call_id": call.call_id, "tool": call.tool, "input": call.input, "locations": call.locations,

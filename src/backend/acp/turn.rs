@@ -47,10 +47,7 @@ pub(super) async fn run(
     let turn = Turn { life: Arc::clone(life), live, detached };
     let running = life.tracker.spawn(turn.run(text, settings, io));
     running.await.unwrap_or_else(|panic| {
-        Err(BackendError::Turn {
-            reason: FailureReason::Internal,
-            message: format!("the turn failed: {panic}"),
-        })
+        Err(BackendError::turn(FailureReason::Internal, format!("the turn failed: {panic}")))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::over;
 use crate::support::acp::FixtureAgent;
-use crate::support::conformance::{Line, Policy, Subject};
+use crate::support::conformance::{Line, Policy};
 use agentpool::backend::BackendError;
 use agentpool::domain::failure::FailureReason;
 use agentpool::domain::turn::{StopForce, TurnEnd, TurnEvent};

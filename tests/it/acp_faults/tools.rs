@@ -2,7 +2,7 @@
 
 use super::over;
 use crate::support::acp::FixtureAgent;
-use crate::support::conformance::{Line, Subject};
+use crate::support::conformance::Line;
 use crate::support::leaks::marked_processes;
 use agentpool::backend::acp::{McpServer, McpTransport};
 use std::os::unix::fs::symlink;
