@@ -98,6 +98,9 @@ pub struct ClaimedRow {
     pub cancel_requested: bool,
 }
 
+/// More is ready or waits for admission; seconds until something falls due.
+type Outlook = (bool, Option<f64>);
+
 /// What a tick answers.
 #[derive(Debug, Default)]
 pub struct TickRows {
@@ -151,18 +154,23 @@ impl Store {
         if ended > 0 {
             let readers = tx.prepare_cached(sql!("events/notify")).await?;
             tx.execute(&readers, &[&""]).await?;
+        } else {
+            // Nobody waits for the disk: what a crash of Postgres forgets is admitted again, and a claim that builds on it is
+            // written after it.
+            tx.batch_execute("SET LOCAL synchronous_commit TO off").await?;
         }
         tx.commit().await?;
         Ok(sessions.len())
     }
 
-    /// Writes the ends of turns and leases new heads, in one transaction. Once that is committed nothing fails any more: an
-    /// error would lose the new leases. What cannot be read then is answered so that the caller asks again.
+    /// Writes the ends of turns, leases new heads and looks ahead, in one transaction. Once that is committed nothing fails any
+    /// more: an error would lose the new leases. What cannot be read then is answered so that the caller asks again.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was written, or the answer was lost: giving the same finishes again is safe.
     pub async fn tick(&self, finishes: &[FinishRow], wish: &ClaimWish) -> Result<TickRows, StoreError> {
-        let (mut finished, claimed) = when_busy_again(|| self.tick_once(finishes, wish)).await?;
+        let (mut finished, claimed, (more, due_in_secs)) =
+            when_busy_again(|| self.tick_once(finishes, wish)).await?;
         if finished.contains(&Finished::LostLease)
             && let Err(error) = self.tell_lost_from_done(finishes, &mut finished).await
         {
@@ -171,10 +179,6 @@ impl Store {
                 *outcome = Finished::Busy;
             }
         }
-        let (more, due_in_secs) = self.outlook(wish).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the outlook of the queue is not known; it is asked again");
-            (true, None)
-        });
         Ok(TickRows { finished, claimed, more, due_in_secs })
     }
 
@@ -182,36 +186,30 @@ impl Store {
         &self,
         finishes: &[FinishRow],
         wish: &ClaimWish,
-    ) -> Result<(Vec<Finished>, Vec<ClaimedRow>), StoreError> {
+    ) -> Result<(Vec<Finished>, Vec<ClaimedRow>, Outlook), StoreError> {
         let mut client = self.tick_connection().await?;
         let tx = client.transaction().await?;
         let finished = if finishes.is_empty() { Vec::new() } else { finish(&tx, finishes).await? };
-        let (claimed, phantoms) = if wish.hands == 0 || wish.agents.is_empty() {
-            (Vec::new(), Vec::new())
-        } else {
-            claim(&tx, wish).await?
+        let claimed = async {
+            match wish.hands == 0 || wish.agents.is_empty() {
+                true => Ok((Vec::new(), Vec::new())),
+                false => claim(&tx, wish).await,
+            }
         };
+        // Sent in one go: a freed lane that this node claims in the same breath is not ready for others any more.
+        let next = tx.prepare_cached(sql!("queue/outlook")).await?;
+        let mine: [&(dyn ToSql + Sync); 2] = [&wish.node, &wish.agents];
+        let ((claimed, phantoms), (), next) =
+            futures::try_join!(claimed, hint(&tx, finishes, wish), async {
+                Ok(tx.query_one(&next, &mine).await?)
+            })?;
         if !phantoms.is_empty() {
             // Our claim has locked them; a later statement of the same transaction may settle them.
             let settle = tx.prepare_cached(sql!("queue/settle_lanes")).await?;
             tx.execute(&settle, &[&phantoms]).await?;
         }
-        if !finishes.is_empty() {
-            let hint = tx.prepare_cached(sql!("queue/hint_others")).await?;
-            let freed: Vec<Uuid> = finishes.iter().map(|f| f.session).collect();
-            tx.execute(&hint, &[&freed, &wish.agents]).await?;
-            let readers = tx.prepare_cached(sql!("events/notify")).await?;
-            tx.execute(&readers, &[&wish.node.to_string()]).await?;
-        }
         tx.commit().await?;
-        Ok((finished, claimed))
-    }
-
-    async fn outlook(&self, wish: &ClaimWish) -> Result<(bool, Option<f64>), StoreError> {
-        let client = self.tick_connection().await?;
-        let outlook = client.prepare_cached(sql!("queue/outlook")).await?;
-        let next = client.query_one(&outlook, &[&wish.node, &wish.agents]).await?;
-        Ok((next.get("more"), next.get("due_in_secs")))
+        Ok((finished, claimed, (next.get("more"), next.get("due_in_secs"))))
     }
 
     async fn tell_lost_from_done(
@@ -252,10 +250,12 @@ async fn finish(
     let reasons: Vec<Option<&str>> = finishes.iter().map(|f| f.reason).collect();
     let errors: Vec<Option<&str>> = finishes.iter().map(|f| f.error.as_deref()).collect();
     let charged: Vec<i32> = finishes.iter().map(|f| f.charged).collect();
-    let held = tx.query(&lock, &[&sessions, &fences]).await?;
+    // Sent in one go, the locks first.
+    let leases: [&(dyn ToSql + Sync); 2] = [&sessions, &fences];
+    let ends: [&(dyn ToSql + Sync); 8] =
+        [&sessions, &fences, &tasks, &status, &waits, &reasons, &errors, &charged];
+    let (held, ended) = futures::try_join!(tx.query(&lock, &leases), tx.query(&end, &ends))?;
     let held: Vec<(Uuid, i64)> = held.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let ended =
-        tx.query(&end, &[&sessions, &fences, &tasks, &status, &waits, &reasons, &errors, &charged]).await?;
     // By fence: a zombie's finish may stand beside that of the lane's new owner.
     let ended: Vec<(Uuid, i64)> = ended.iter().map(|row| (row.get(0), row.get(1))).collect();
     let told: Vec<_> = finishes
@@ -279,6 +279,24 @@ async fn finish(
             (false, false) => Finished::LostLease,
         })
         .collect())
+}
+
+/// Wakes who has something to gain from the ends: readers, and nodes with agents that this one lacks.
+async fn hint(
+    tx: &deadpool_postgres::Transaction<'_>,
+    finishes: &[FinishRow],
+    wish: &ClaimWish,
+) -> Result<(), StoreError> {
+    if finishes.is_empty() {
+        return Ok(());
+    }
+    let hint = tx.prepare_cached(sql!("queue/hint_others")).await?;
+    let readers = tx.prepare_cached(sql!("events/notify")).await?;
+    let (freed, node) = (finishes.iter().map(|f| f.session).collect::<Vec<Uuid>>(), wish.node.to_string());
+    let (for_nodes, for_readers): ([&(dyn ToSql + Sync); 2], [&(dyn ToSql + Sync); 1]) =
+        ([&freed, &wish.agents], [&node]);
+    futures::try_join!(tx.execute(&hint, &for_nodes), tx.execute(&readers, &for_readers))?;
+    Ok(())
 }
 
 async fn claim(

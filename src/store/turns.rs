@@ -6,8 +6,8 @@ mod rows;
 pub use rows::{BeginRow, ChangeRow, ConversationRow, PlaceRow, ResultRow, TurnFacts, UsageRow};
 
 use super::{Store, StoreError, sql, when_busy_again};
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 impl Store {
@@ -87,9 +87,7 @@ impl Store {
             let start = tx.prepare_cached(sql!("turns/start_task")).await?;
             let checkpoint = tx.prepare_cached(sql!("turns/save_checkpoint")).await?;
             let conversation = tx.prepare_cached(sql!("turns/save_agent_session")).await?;
-            if !hold(&tx, (begin.session, begin.fence)).await? {
-                return Ok(false);
-            }
+            let hold = tx.prepare_cached(sql!("turns/hold")).await?;
             let c = &begin.conversation;
             let (task, fence) = (Some(begin.task), Some(begin.fence));
             let task_only: [&(dyn ToSql + Sync); 1] = [&begin.task];
@@ -105,11 +103,19 @@ impl Store {
                 &begin.node,
                 &c.config_hash,
             ];
-            futures::try_join!(
-                tx.execute(&start, &task_only),
-                tx.execute(&checkpoint, &saved),
-                tx.execute(&conversation, &active),
-            )?;
+            // Sent in one go, the lock first: without the lease all of it is rolled back.
+            let all = async {
+                let all = futures::try_join!(
+                    tx.execute(&start, &task_only),
+                    tx.execute(&checkpoint, &saved),
+                    tx.execute(&conversation, &active),
+                );
+                all.map_err(StoreError::from)
+            };
+            let (held, _) = futures::try_join!(hold_by(&tx, &hold, (begin.session, begin.fence)), all)?;
+            if !held {
+                return Ok(false);
+            }
             let (by_task, by) = &begin.found_by;
             save_changes(&tx, begin.session, *by_task, by, &begin.found).await?;
             tx.commit().await?;
@@ -142,38 +148,50 @@ impl Store {
         when_busy_again(async || {
             let mut client = self.engine().await?;
             let tx = client.transaction().await?;
-            if !hold(&tx, (result.session, result.fence)).await? {
-                return Ok(false);
-            }
-            if let Some(output) = &result.output {
-                let save = tx.prepare_cached(sql!("turns/save_output")).await?;
-                tx.execute(&save, &[&result.task, output]).await?;
-            }
-            if let Some(commit) = &result.checkpoint {
-                let save = tx.prepare_cached(sql!("turns/save_checkpoint")).await?;
+            let output = tx.prepare_cached(sql!("turns/save_output")).await?;
+            let checkpoint = tx.prepare_cached(sql!("turns/save_checkpoint")).await?;
+            let usage = tx.prepare_cached(sql!("turns/save_usage")).await?;
+            let hold = tx.prepare_cached(sql!("turns/hold")).await?;
+            let save_output = async {
+                let Some(text) = &result.output else { return Ok(0) };
+                tx.execute(&output, &[&result.task, text]).await
+            };
+            let save_checkpoint = async {
+                let Some(commit) = &result.checkpoint else { return Ok(0) };
                 let (task, fence) = (Some(result.task), Some(result.fence));
-                tx.execute(&save, &[&result.session, &task, &fence, &"after", commit, &result.node]).await?;
-            }
-            if let Some(usage) = &result.usage {
-                let save = tx.prepare_cached(sql!("turns/save_usage")).await?;
-                let [input, output, reasoning, read, write] = usage.tokens;
-                tx.execute(
-                    &save,
-                    &[
-                        &result.task,
-                        &result.fence,
-                        &result.agent,
-                        &usage.model,
-                        &input,
-                        &output,
-                        &reasoning,
-                        &read,
-                        &write,
-                        &usage.cost_usd,
-                        &result.session,
-                    ],
-                )
-                .await?;
+                tx.execute(&checkpoint, &[&result.session, &task, &fence, &"after", commit, &result.node])
+                    .await
+            };
+            let save_usage = async {
+                let Some(UsageRow { model, tokens: [input, written, reasoning, read, write], cost_usd }) =
+                    &result.usage
+                else {
+                    return Ok(0);
+                };
+                let (task, fence, agent) = (&result.task, &result.fence, &result.agent);
+                let row: [&(dyn ToSql + Sync); 11] = [
+                    task,
+                    fence,
+                    agent,
+                    model,
+                    input,
+                    written,
+                    reasoning,
+                    read,
+                    write,
+                    cost_usd,
+                    &result.session,
+                ];
+                tx.execute(&usage, &row).await
+            };
+            // Sent in one go, the lock first: without the lease all of it is rolled back.
+            let held = hold_by(&tx, &hold, (result.session, result.fence));
+            let all = async {
+                futures::try_join!(save_output, save_checkpoint, save_usage).map_err(StoreError::from)
+            };
+            let (held, _) = futures::try_join!(held, all)?;
+            if !held {
+                return Ok(false);
             }
             save_changes(&tx, result.session, Some(result.task), &result.agent, &result.changes).await?;
             tx.commit().await?;
@@ -206,7 +224,16 @@ async fn hold(
     (session, fence): (Uuid, i64),
 ) -> Result<bool, StoreError> {
     let hold = tx.prepare_cached(sql!("turns/hold")).await?;
-    Ok(tx.query_opt(&hold, &[&session, &fence]).await?.is_some())
+    hold_by(tx, &hold, (session, fence)).await
+}
+
+/// The same with a statement that is at hand, so that it is sent at once.
+async fn hold_by(
+    tx: &deadpool_postgres::Transaction<'_>,
+    hold: &Statement,
+    (session, fence): (Uuid, i64),
+) -> Result<bool, StoreError> {
+    Ok(tx.query_opt(hold, &[&session, &fence]).await?.is_some())
 }
 
 async fn save_changes(

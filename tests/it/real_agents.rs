@@ -61,6 +61,7 @@ async fn a_conversation_with_gemini_outlives_its_process() {
 async fn one_conversation(which: Which) {
     let subject = RealAgent::new(which, Sharing::Own).await;
     let mut line = Line::open(&subject).await;
+    let begun = tokio::time::Instant::now();
     // Two warm turns: one process, and the model is sent the first with the second.
     assert_eq!(line.ask(&subject, "SAY: remember the heron").await.text().trim(), "remember the heron");
     let pids = subject.backend().health().pids;
@@ -97,6 +98,9 @@ async fn one_conversation(which: Which) {
     told.completed();
     let (other, usual) = (model_of(&subject, "elsewhere"), model_of(&subject, "and back"));
     assert_ne!(other, usual, "the model did not change");
+    if !subject.resumes_at_once() {
+        tokio::time::sleep_until(begun + Duration::from_secs(61)).await;
+    }
     // SIGKILL in the middle of a turn; the next one goes on with all that was said.
     let mut running = line.begin(&subject, "SLOW:500", 64);
     running.text_seen("tok1").await;
@@ -129,10 +133,9 @@ fn assert_remembered(subject: &RealAgent, words: &str, before: &str) {
     assert!(format!("{newest:?}").contains(before), "{before:?} is not in {newest:?}");
 }
 
+/// The model that was asked this last.
 fn model_of(subject: &RealAgent, words: &str) -> String {
     let requests = subject.model.requests();
-    let asked = requests.iter().rev().find(|request| {
-        request.messages.iter().rev().take(3).any(|message| format!("{message:?}").contains(words))
-    });
+    let asked = requests.iter().rev().find(|request| request.directive.contains(words));
     asked.map(|request| request.model.clone()).unwrap_or_else(|| panic!("no request with {words:?}"))
 }

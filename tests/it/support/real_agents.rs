@@ -174,6 +174,11 @@ impl Subject for RealAgent {
         false
     }
 
+    /// Gemini finds a conversation again only when a minute has passed since it began.
+    fn resumes_at_once(&self) -> bool {
+        self.which != Which::Gemini
+    }
+
     fn tells_tokens(&self) -> bool {
         self.which != Which::Codex
     }
