@@ -27,7 +27,14 @@ which looks like this:
   hands = 4
   [agents.opencode]
   model = \"anthropic/claude-sonnet-4-5\"
-  permission = { policy = \"ask\", deadline_secs = 600 }")]
+  permission = { policy = \"ask\", deadline_secs = 600 }
+  [agents.claude]
+  mode = \"plan\"
+  mcp_servers = [{ name = \"files\", command = \"mcp-files\" }]
+  [agents.mine]
+  backend = \"acp_warm\"
+  command = \"/opt/mine/agent\"
+  args = [\"--acp\"]")]
 struct CheckArgs {
     /// As JSON
     #[arg(long)]
@@ -72,6 +79,11 @@ fn warnings(config: &config::Config) -> Vec<String> {
     for (name, agent) in &config.agents {
         if agent.backend != BackendKind::Scripted && agent.program(&config.data_dir).is_none() {
             warnings.push(format!("the program of agent {name} was not found: set agents.{name}.command"));
+        }
+        if agent.backend == BackendKind::AcpWarm && agent.preset.is_none() && !agent.repository_config {
+            warnings.push(format!(
+                "agent {name} has no preset: how to keep it from what repositories configure is not known"
+            ));
         }
     }
     warnings

@@ -1,7 +1,8 @@
 //! One `[agents.<name>]` table: how an agent is run and what it may do. Knows nothing of how a backend does it.
 
-use super::ConfigError;
-use super::opencode::{find_opencode, real_program};
+use super::mcp::McpServerConfig;
+use super::program::{find_opencode, real_program};
+use super::{ConfigError, Limits, Preset, Sharing};
 use crate::domain::agent::{
     AgentName, AgentProfile, BackendKind, PermissionDefault, PermissionPolicy, PermissionRule,
 };
@@ -14,11 +15,15 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentConfig {
-    /// How it is reached.
+    /// How it is reached. Without a word, as its preset is: opencode by its server, the others by ACP.
     #[serde(deserialize_with = "backend_of_word", serialize_with = "word_of_backend")]
     pub backend: BackendKind,
+    /// Which of the agents that we know it is; without a word, the one whose name it bears.
+    pub preset: Option<Preset>,
     /// Its program: a path, or a name on `PATH`. None: it is looked for, see [`AgentConfig::program`].
     pub command: Option<PathBuf>,
+    /// `acp_warm` only: arguments, after those of the preset.
+    pub args: Vec<String>,
     /// Variables that it gets besides the allow-listed ones. Values are secrets.
     pub env: BTreeMap<String, String>,
     /// A file of `NAME=value` lines with more of them; `env` wins.
@@ -27,12 +32,28 @@ pub struct AgentConfig {
     pub home: Home,
     /// Used when the task names no model.
     pub model: Option<String>,
+    /// `acp_warm` only: used when the task names no mode.
+    pub mode: Option<String>,
+    /// `acp_warm` only: used when the task names no level of thinking.
+    pub thinking: Option<String>,
     /// What happens when it asks for permission.
     pub permission: PermissionConfig,
     /// Seconds without any event after which a turn counts as stalled.
     pub stall_secs: u64,
     /// Seconds that one turn may last altogether.
     pub turn_secs: u64,
+    /// `acp_warm` only: seconds that it may take to say that it is ready.
+    pub init_secs: u64,
+    /// `acp_warm` only: which conversations live in one process.
+    pub sharing: Sharing,
+    /// `acp_warm` only: initialised processes that are kept ready for new conversations; at most 16.
+    pub spare: u8,
+    /// `acp_warm` only: what every conversation gets.
+    pub mcp_servers: Vec<McpServerConfig>,
+    /// `acp_warm` only: whether MCP servers, hooks and plug-ins that a repository brings along may run.
+    pub repository_config: bool,
+    /// `acp_warm` only: what the agent and all below it may take, where the system lets us say so.
+    pub limits: Limits,
     /// `opencode_server` only: resident memory in MiB of the server and all below it, above which it is ended between
     /// turns and started anew.
     pub memory_soft_mb: u64,
@@ -105,14 +126,24 @@ impl Default for AgentConfig {
     fn default() -> Self {
         Self {
             backend: BackendKind::OpencodeServer,
+            preset: None,
             command: None,
+            args: Vec::new(),
             env: BTreeMap::new(),
             env_file: None,
             home: Home::default(),
             model: None,
+            mode: None,
+            thinking: None,
             permission: PermissionConfig::default(),
             stall_secs: 900,
             turn_secs: 21_600,
+            init_secs: 60,
+            sharing: Sharing::default(),
+            spare: 0,
+            mcp_servers: Vec::new(),
+            repository_config: false,
+            limits: Limits::default(),
             // A server with one directory takes some 700 MB, each further one 45 MB.
             memory_soft_mb: 4096,
             scenarios: None,
@@ -135,14 +166,14 @@ impl AgentConfig {
         }
     }
 
-    /// The program to run, when there is one: the configured command, else opencode as [`find_opencode`] finds it. A
-    /// launcher script is resolved to the program behind it. A scripted agent has none.
+    /// The program to run, when there is one: the configured command, else the one that was installed or is on `PATH`. A
+    /// launcher script is resolved to the program behind it, a script for Node.js to that. A scripted agent has none.
     pub fn program(&self, data_dir: &Path) -> Option<PathBuf> {
         match (self.backend, &self.command) {
             (BackendKind::Scripted, _) => None,
-            (BackendKind::OpencodeServer | BackendKind::AcpWarm, Some(command)) => real_program(command),
+            (BackendKind::OpencodeServer, Some(command)) => real_program(command),
             (BackendKind::OpencodeServer, None) => find_opencode(data_dir),
-            (BackendKind::AcpWarm, None) => None,
+            (BackendKind::AcpWarm, _) => self.acp_program(data_dir).map(|program| program.path),
         }
     }
 
@@ -167,10 +198,19 @@ impl AgentConfig {
         Ok(variables)
     }
 
-    /// SHA-256 in hex over what a conversation depends on: kind, model, and whose home keeps it. Not the program (an
-    /// upgrade goes on with old conversations), not the variables (keys are rotated), never a port.
+    /// SHA-256 in hex over what a conversation depends on: kind, model, mode, thinking, and whose home keeps it. Not the
+    /// program (an upgrade goes on with old conversations), not the variables (keys are rotated), never a port.
     fn config_hash(&self) -> String {
-        let depends_on = serde_json::json!([self.backend.as_str(), self.model, self.home, self.scenarios]);
+        let mut depends_on =
+            serde_json::json!([self.backend.as_str(), self.model, self.home, self.scenarios]);
+        // Only where they mean something: conversations from before these keys go on.
+        if let (BackendKind::AcpWarm, Some(list)) = (self.backend, depends_on.as_array_mut()) {
+            list.extend([
+                serde_json::json!(self.preset),
+                serde_json::json!(self.mode),
+                serde_json::json!(self.thinking),
+            ]);
+        }
         Sha256::digest(depends_on.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
@@ -219,15 +259,11 @@ fn unquoted(value: &str) -> &str {
 
 fn backend_of_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BackendKind, D::Error> {
     let word = String::deserialize(deserializer)?;
-    match BackendKind::parse(&word) {
-        Some(BackendKind::AcpWarm) => {
-            Err(de::Error::custom("acp_warm comes with a later version: use opencode_server"))
-        }
-        Some(kind @ (BackendKind::OpencodeServer | BackendKind::Scripted)) => Ok(kind),
-        None => Err(de::Error::custom(format!(
-            "there is no backend {word:?}: use opencode_server (or scripted, for tests)"
-        ))),
-    }
+    BackendKind::parse(&word).ok_or_else(|| {
+        de::Error::custom(format!(
+            "there is no backend {word:?}: use opencode_server or acp_warm (or scripted, for tests)"
+        ))
+    })
 }
 
 // By reference because serde's `serialize_with` calls it so.
@@ -250,6 +286,17 @@ mod tests {
         assert_eq!(hash(&plain), hash(&rotated));
         assert_eq!(hash(&plain).len(), 64);
         assert_ne!(hash(&plain), hash(&AgentConfig { model: Some("p/m".into()), ..plain.clone() }));
+        let acp = AgentConfig { backend: BackendKind::AcpWarm, ..plain.clone() };
+        let same = AgentConfig { spare: 3, args: vec!["x".into()], init_secs: 9, ..acp.clone() };
+        assert_eq!(hash(&acp), hash(&same));
+        for other in [
+            AgentConfig { preset: Some(Preset::Claude), ..acp.clone() },
+            AgentConfig { mode: Some("plan".into()), ..acp.clone() },
+            AgentConfig { thinking: Some("high".into()), ..acp.clone() },
+            AgentConfig { home: Home::Isolated, ..acp.clone() },
+        ] {
+            assert_ne!(hash(&acp), hash(&other));
+        }
     }
 
     #[test]

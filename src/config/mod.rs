@@ -2,14 +2,21 @@
 //! programs; starts nothing, opens no connection, and never shows a secret.
 
 mod agent;
-mod opencode;
+mod agents;
+mod launch;
+mod mcp;
+mod preset;
+mod program;
 mod redact;
 mod sources;
 #[cfg(test)]
 mod tests;
 
 pub use agent::{AgentConfig, Home, PermissionConfig, PermissionFallback, PermissionWord};
-pub use opencode::find_opencode;
+pub use launch::{AcpLaunch, LaunchError};
+pub use mcp::{McpServer, McpServerConfig, McpTransport, McpWord};
+pub use preset::Preset;
+pub use program::find_opencode;
 pub use sources::{ConfigArgs, ConfigPlace};
 
 use crate::domain::agent::AgentName;
@@ -65,6 +72,29 @@ impl Default for PoolConfig {
     fn default() -> Self {
         Self { idle_ttl_secs: 1800, live_max: 64 }
     }
+}
+
+/// Which conversations of an agent live in one process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharing {
+    /// One each.
+    #[default]
+    Own,
+    /// All of them.
+    Shared,
+}
+
+/// What an agent and all below it may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory in MiB.
+    pub memory_mb: Option<u64>,
+    /// Processes and threads.
+    pub pids_max: Option<u64>,
+    /// Of one core: 200 is two of them.
+    pub cpu_percent: Option<u64>,
 }
 
 /// How log lines are written.

@@ -27,10 +27,24 @@ pub(super) fn config(config: &Config) -> Value {
 
 fn redacted_agent(agent: &AgentConfig) -> Value {
     let mut agent = agent.clone();
-    for value in agent.env.values_mut() {
+    let servers = agent.mcp_servers.iter_mut().flat_map(|server| {
+        server.url = server.url.take().map(|url| address(&url));
+        server.env.values_mut().chain(server.headers.values_mut())
+    });
+    for value in agent.env.values_mut().chain(servers) {
         HIDDEN.clone_into(value);
     }
     json!(agent)
+}
+
+/// Without the user before its host and the query behind its path, where keys are put.
+fn address(url: &str) -> String {
+    let (path, query) = url.split_once('?').map_or((url, ""), |(path, _)| (path, "?***"));
+    let (scheme, rest) = path.split_once("://").unwrap_or(("", path));
+    let (host, path) =
+        rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
+    let host = host.rsplit_once('@').map_or(host.to_owned(), |(_, host)| format!("{HIDDEN}@{host}"));
+    format!("{scheme}://{host}{path}{query}")
 }
 
 /// Rebuilt from what was understood rather than cut out of the text: what is not understood is not shown.
@@ -72,10 +86,17 @@ mod tests {
         let mut whole = Config::new("/data".into());
         let mut agent = AgentConfig::default();
         agent.env.insert("KEY".into(), "s3cret".into());
+        agent.mcp_servers = serde_json::from_value(json!([
+            {"name": "a", "command": "x", "env": {"KEY": "s3cret"}},
+            {"name": "b", "url": "https://s3cret:s3cret@host:1/mcp?key=s3cret", "headers": {"KEY": "s3cret"}},
+        ]))
+        .unwrap();
         whole.agents.insert(crate::domain::agent::AgentName::new("a").unwrap(), agent);
         whole.database_url = Some("postgres://ann:s3cret@db/work".into());
         let shown = config(&whole);
         assert_eq!(shown["agents"]["a"]["env"]["KEY"], HIDDEN);
+        assert_eq!(shown["agents"]["a"]["mcp_servers"][1]["url"], "https://***@host:1/mcp?***");
+        assert_eq!(address("http://host"), "http://host");
         assert!(!shown.to_string().contains("s3cret"), "{shown}");
     }
 }

@@ -1,8 +1,7 @@
 //! Puts the layers on top of each other and says of every mistake which layer it is in. Decides no default of a table.
 
-use super::opencode::find_opencode;
+use super::agents::{self, Origins};
 use super::{AgentConfig, Config, ConfigError, HANDS_MAX, Loaded, LogFormat, PoolConfig, data_dir_default};
-use crate::domain::agent::AgentName;
 use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Value};
@@ -202,8 +201,8 @@ fn resolve(keys: Keys, figment: &Figment, relative_to: &Path) -> Result<Config, 
         return refuse(key, problem);
     }
     config.agents = match keys.agents {
-        Some(agents) => named_agents(agents, figment, relative_to)?,
-        None => probed_agents(&config.data_dir),
+        Some(agents) => agents::named(agents, figment, relative_to)?,
+        None => agents::probed(&config.data_dir),
     };
     Ok(config)
 }
@@ -231,50 +230,14 @@ fn first_out_of_range(config: &Config) -> Option<(&'static str, String)> {
     checks.into_iter().find(|(_, fine, _)| !fine).map(|(key, _, problem)| (key, problem))
 }
 
-fn named_agents(
-    agents: BTreeMap<String, AgentConfig>,
-    figment: &Figment,
-    relative_to: &Path,
-) -> Result<BTreeMap<AgentName, AgentConfig>, ConfigError> {
-    let mut named = BTreeMap::new();
-    for (name, mut agent) in agents {
-        let refuse = |key: String, problem: String| {
-            Err(ConfigError::Invalid { origin: origin_of(figment, &key), key, problem })
-        };
-        let name = match AgentName::new(name.clone()) {
-            Ok(name) => name,
-            Err(bad) => return refuse(format!("agents.{name}"), bad.to_string()),
-        };
-        let limits = [
-            ("stall_secs", agent.stall_secs),
-            ("turn_secs", agent.turn_secs),
-            ("permission.deadline_secs", agent.permission.deadline_secs.into()),
-        ];
-        if let Some((key, _)) = limits.into_iter().find(|(_, secs)| *secs == 0) {
-            return refuse(format!("agents.{name}.{key}"), "use 1 second or more".to_owned());
-        }
-        if agent.memory_soft_mb == 0 {
-            return refuse(format!("agents.{name}.memory_soft_mb"), "use 1 MiB or more".to_owned());
-        }
-        let is_path = agent.command.as_ref().is_some_and(|command| command.components().count() > 1);
-        for path in [&mut agent.env_file, &mut agent.scenarios, &mut agent.state] {
-            *path = path.take().map(|path| relative_to.join(path));
-        }
-        if is_path {
-            agent.command = agent.command.map(|command| relative_to.join(command));
-        }
-        named.insert(name, agent);
+impl Origins for Figment {
+    fn is_given(&self, key: &str) -> bool {
+        self.find_value(key).is_ok()
     }
-    Ok(named)
-}
 
-/// A newcomer has no table of agents: what is there is used.
-fn probed_agents(data_dir: &Path) -> BTreeMap<AgentName, AgentConfig> {
-    let opencode = AgentName::new("opencode").expect("lower-case letters only");
-    find_opencode(data_dir)
-        .map(|program| (opencode, AgentConfig { command: Some(program), ..AgentConfig::default() }))
-        .into_iter()
-        .collect()
+    fn refuse(&self, key: String, problem: String) -> ConfigError {
+        ConfigError::Invalid { origin: origin_of(self, &key), key, problem }
+    }
 }
 
 fn explain(error: &figment::Error, figment: &Figment) -> ConfigError {
@@ -296,7 +259,7 @@ fn explain(error: &figment::Error, figment: &Figment) -> ConfigError {
 }
 
 fn is_secret(key: &str) -> bool {
-    key.starts_with("database") || key.split('.').nth(2) == Some("env")
+    key.starts_with("database") || matches!(key.split('.').nth(2), Some("env" | "mcp_servers"))
 }
 
 /// The full key of every value that some source has, and that source.
@@ -340,8 +303,11 @@ impl Keys {
     ];
 }
 
+/// Of a key that no source has: the source of the table that it would stand in.
 fn origin_of(figment: &Figment, key: &str) -> String {
-    figment.find_metadata(key).map_or_else(|| "default".to_owned(), |metadata| in_person(metadata, key))
+    let tables = std::iter::successors(Some(key), |key| Some(key.rsplit_once('.')?.0));
+    let known = tables.filter(|key| !key.is_empty()).find_map(|key| figment.find_metadata(key));
+    known.map_or_else(|| "default".to_owned(), |metadata| in_person(metadata, key))
 }
 
 /// A source as its reader would point at it.

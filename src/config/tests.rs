@@ -49,11 +49,60 @@ fn a_file_fills_every_table_and_says_so() {
 }
 
 #[test]
+fn an_agent_that_bears_a_presets_name_needs_no_more_than_that() {
+    let text = r#"
+        [agents.claude]
+        mode = "plan"
+        thinking = "high"
+        spare = 2
+        sharing = "shared"
+        limits = { memory_mb = 2048, pids_max = 512, cpu_percent = 150 }
+        [[agents.claude.mcp_servers]]
+        name = "files"
+        command = "bin/files"
+        args = ["--all"]
+        [agents.codex]
+        mode = "auto"
+        [agents.opencode]
+        [agents.quick]
+        preset = "opencode"
+        backend = "acp_warm"
+        [agents.mine]
+        preset = "gemini"
+        [agents.other]
+        backend = "acp_warm"
+        command = "other-agent"
+        args = ["--acp"]
+        [agents.goose]
+        backend = "scripted"
+    "#;
+    let (folder, loaded) = load_text(text);
+    let config = loaded.unwrap().config;
+    let of = |name: &str| {
+        let agent = &config.agents[&AgentName::new(name).unwrap()];
+        (agent.backend, agent.preset)
+    };
+    assert_eq!(of("claude"), (BackendKind::AcpWarm, Some(Preset::Claude)));
+    assert_eq!(of("codex"), (BackendKind::AcpWarm, Some(Preset::Codex)));
+    assert_eq!(of("opencode"), (BackendKind::OpencodeServer, None));
+    assert_eq!(of("quick"), (BackendKind::AcpWarm, Some(Preset::Opencode)));
+    assert_eq!(of("mine"), (BackendKind::AcpWarm, Some(Preset::Gemini)));
+    assert_eq!(of("other"), (BackendKind::AcpWarm, None));
+    assert_eq!(of("goose"), (BackendKind::Scripted, None));
+    let claude = &config.agents[&AgentName::new("claude").unwrap()];
+    assert_eq!((claude.sharing, claude.spare, claude.limits.memory_mb), (Sharing::Shared, 2, Some(2048)));
+    assert_eq!(claude.mcp_servers[0].command, Some(folder.path().join("bin/files")), "relative to the file");
+    assert!(!claude.repository_config, "what a repository brings along is off");
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_file_at_every_depth() {
     for (text, key) in [
         ("hnads = 3", "`hnads`"),
         ("[pool]\nsize = 3", "`pool.size`"),
         ("[agents.a]\nmodle = \"x\"", "`agents.a.modle`"),
+        ("[agents.a.limits]\nmemory = 3", "`agents.a.limits.memory`"),
+        ("[[agents.a.mcp_servers]]\nnmae = \"x\"", "`agents.a.mcp_servers.0.nmae`"),
         ("[agents.a.permission]\npolcy = \"ask\"", "`agents.a.permission.polcy`"),
     ] {
         let said = refusal(text);
@@ -72,7 +121,19 @@ fn a_value_that_cannot_be_used_says_what_would_be_right() {
         ("poll_secs = 0", "0.05 to 3600"),
         ("log = \"agentpool=loud\"", "no log filter"),
         ("[agents.A]", "no agent name"),
-        ("[agents.a]\nbackend = \"acp_warm\"", "comes with a later version"),
+        ("[agents.a]\nbackend = \"acp_warm\"", "what it is with `preset`"),
+        ("[agents.a]\npreset = \"clod\"", "opencode, claude, codex, gemini, goose"),
+        ("[agents.a]\nbackend = \"scripted\"\npreset = \"claude\"", "backend is scripted"),
+        ("[agents.opencode]\npreset = \"codex\"\nbackend = \"opencode_server\"", "speaks acp_warm"),
+        ("[agents.claude]\ncommand = \"/usr/bin/npx\"", "npx would fetch"),
+        ("[agents.claude]\nspare = 17", "use 0 to 16"),
+        ("[agents.claude]\nspare = -1", "agents.claude.spare"),
+        ("[agents.claude]\ninit_secs = 0", "agents.claude.init_secs"),
+        ("[agents.claude]\nsharing = \"both\"", "own, shared"),
+        ("[agents.claude.limits]\ncpu_percent = 0", "agents.claude.limits.cpu_percent"),
+        ("[[agents.claude.mcp_servers]]\nname = \"m\"", "MCP server m"),
+        ("[[agents.gemini.mcp_servers]]\nname = \"m\"\ncommand = \"x\"", "repository_config = true"),
+        ("[agents.codex]\nmode = \"auto\"\nspare = 1", "makes it trust"),
         ("[agents.a]\nbackend = \"magic\"", "use opencode_server"),
         ("[agents.a]\nhome = \"mine\"", "inherit, isolated"),
         ("[agents.a]\nstall_secs = 0", "agents.a.stall_secs"),
@@ -90,6 +151,9 @@ fn no_mistake_shows_a_secret() {
         "[agents.a.env]\nKEY = s3cret",
         "[agents.a.env]\nKEY = \"s3cret",
         "[agents.a]\nenv = \"s3cret\"",
+        "[agents.a]\nmcp_servers = \"s3cret\"",
+        "[[agents.a.mcp_servers]]\nname = \"m\"\nheaders = [\"s3cret\"]",
+        "[[agents.a.mcp_servers]]\nname = \"m\"\nenv = { KEY = [\"s3cret\"] }",
         "[agents.a.env]\nKEY = [\"s3cret\"]",
         "database_url = \"postgres://u:s3cret@[\"",
         "database_url = [\"s3cret\"]",

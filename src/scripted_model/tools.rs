@@ -187,7 +187,7 @@ pub(super) fn minimal(schema: &Value) -> Value {
         }
         "array" => json!([]),
         "boolean" => json!(false),
-        "integer" | "number" => json!(0),
+        "integer" | "number" => schema.get("minimum").cloned().unwrap_or(json!(0)),
         _ => json!("scripted"),
     }
 }
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_schema_gets_the_smallest_answer() {
-        let schema = json!({"type": "object", "properties": {"title": {"type": ["string", "null"]}, "n": {"type": "integer"}}});
-        assert_eq!(minimal(&schema), json!({"title": "scripted", "n": 0}));
+        let schema = json!({"type": "object", "properties": {"title": {"type": ["string", "null"]}, "n": {"type": "integer"}, "score": {"type": "NUMBER", "minimum": 1}}});
+        assert_eq!(minimal(&schema), json!({"title": "scripted", "n": 0, "score": 1}));
     }
 }

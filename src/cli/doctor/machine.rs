@@ -1,7 +1,8 @@
 //! Looks at this machine: the data folder, and the programs that the service starts. Runs them for their version only.
 
 use super::Check;
-use crate::config::{AgentConfig, Config};
+use super::acp::{self, Hello, Unheard};
+use crate::config::{AgentConfig, Config, LaunchError, Preset};
 use crate::domain::agent::{AgentName, BackendKind};
 use crate::install::Package;
 use crate::process::Environment;
@@ -82,15 +83,24 @@ async fn agent_check(name: &AgentName, agent: &AgentConfig, data_dir: &Path) -> 
     if let Err(error) = agent.variables() {
         return Check::fail(title, error.to_string(), format!("correct agents.{name}.env_file"));
     }
-    if agent.backend == BackendKind::Scripted {
-        return match &agent.scenarios {
-            Some(folder) if !folder.is_dir() => {
-                let advice = format!("correct agents.{name}.scenarios");
-                Check::fail(title, format!("there is no folder {folder:?}"), advice)
-            }
-            _ => Check::ok(title, "scripted: plays scenarios, no model"),
-        };
+    match agent.backend {
+        BackendKind::Scripted => scripted(title, name, agent),
+        BackendKind::OpencodeServer => opencode_server(title, name, agent, data_dir).await,
+        BackendKind::AcpWarm => acp_warm(title, name, agent, data_dir).await,
     }
+}
+
+fn scripted(title: String, name: &AgentName, agent: &AgentConfig) -> Check {
+    match &agent.scenarios {
+        Some(folder) if !folder.is_dir() => {
+            let advice = format!("correct agents.{name}.scenarios");
+            Check::fail(title, format!("there is no folder {folder:?}"), advice)
+        }
+        _ => Check::ok(title, "scripted: plays scenarios, no model"),
+    }
+}
+
+async fn opencode_server(title: String, name: &AgentName, agent: &AgentConfig, data_dir: &Path) -> Check {
     let Some(program) = agent.program(data_dir) else {
         let advice =
             format!("`agentpool agents install opencode`, or set agents.{name}.command to its program");
@@ -100,14 +110,35 @@ async fn agent_check(name: &AgentName, agent: &AgentConfig, data_dir: &Path) -> 
         };
         return Check::fail(title, found, advice);
     };
-    let tested = Package::Opencode.version();
     match version_of(&program).await {
         Err(problem) => Check::fail(title, problem, "run it by hand to see what it lacks"),
-        Ok(version) if version == tested => Check::ok(title, format!("{version}, {}", program.display())),
-        Ok(version) => {
-            let advice = format!("agentpool is tested with {tested}: `agentpool agents install opencode`");
-            Check::warn(title, format!("{version}, {}", program.display()), advice)
+        Ok(version) => of_version(title, &version, &program, Some(Package::Opencode)),
+    }
+}
+
+async fn acp_warm(title: String, name: &AgentName, agent: &AgentConfig, data_dir: &Path) -> Check {
+    match acp::hello(name, agent, data_dir).await {
+        Err(Unheard::Launch(LaunchError::NoProgram { found, advice })) => Check::fail(title, found, advice),
+        Err(Unheard::Launch(error)) => {
+            Check::fail(title, error.to_string(), format!("correct agents.{name}"))
         }
+        Err(Unheard::Said(problem)) => Check::fail(title, problem, "run it by hand to see what it lacks"),
+        Ok(Hello { program, version }) => {
+            of_version(title, &version, &program, agent.preset.and_then(Preset::package))
+        }
+    }
+}
+
+/// Well, unless there is a version that we test and it is another one.
+fn of_version(title: String, version: &str, program: &Path, package: Option<Package>) -> Check {
+    let found = format!("{version}, {}", program.display());
+    match package {
+        Some(package) if package.version() != version => {
+            let (tested, word) = (package.version(), package.as_str());
+            let advice = format!("agentpool is tested with {tested}: `agentpool agents install {word}`");
+            Check::warn(title, found, advice)
+        }
+        Some(_) | None => Check::ok(title, found),
     }
 }
 

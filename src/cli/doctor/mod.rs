@@ -1,6 +1,7 @@
 //! `agentpool doctor`: looks at everything that the service needs and says what to do about what is missing. Repairs
 //! nothing, and leaves nothing behind.
 
+mod acp;
 mod database;
 mod machine;
 mod service;
