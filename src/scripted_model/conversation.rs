@@ -166,13 +166,13 @@ mod tests {
     #[test]
     fn a_reminder_beside_the_prompt_does_not_hide_the_users_directive() {
         let turn = |role, text: &str| Turn { role, text: text.to_owned() };
-        let mut conversation = Conversation::default();
-        conversation.turns = vec![
+        let turns = vec![
             turn(Role::User, "TOOL:bash true"),
             turn(Role::User, "mind the gap"),
             turn(Role::Call, "bash"),
             turn(Role::Tool, "ok"),
         ];
+        let conversation = Conversation { turns, ..Conversation::default() };
         assert_eq!(conversation.last_user(), Some((0, "TOOL:bash true".into())));
         assert_eq!(conversation.tool_results(0), ["ok"]);
     }
