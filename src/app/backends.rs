@@ -1,9 +1,10 @@
 //! From an agent's configuration to its backend.
 
 use crate::backend::AgentBackend;
+use crate::backend::acp::{self, AcpBackend, AcpConfig, Defaults, McpServer, McpTransport, Sharing};
 use crate::backend::opencode::{Home, OpencodeBackend, OpencodeConfig, OpencodePermission, Patience};
 use crate::backend::scripted::{Scenarios, ScriptedBackend, ScriptedConfig};
-use crate::config::{AgentConfig, Home as HomeConfig};
+use crate::config::{self, AgentConfig, Home as HomeConfig, Sharing as SharingConfig};
 use crate::domain::agent::AgentName;
 use crate::domain::agent::BackendKind;
 use crate::process::Shims;
@@ -30,9 +31,7 @@ pub(super) fn build(
     match agent.backend {
         BackendKind::OpencodeServer => opencode(agent, data, &home, shims),
         BackendKind::Scripted => scripted(agent, &home),
-        BackendKind::AcpWarm => {
-            Err("the acp_warm backend comes with a later version: use opencode_server".to_owned())
-        }
+        BackendKind::AcpWarm => acp(name, agent, data, &home, shims),
     }
 }
 
@@ -63,6 +62,60 @@ fn opencode(
         patience: Patience::default(),
     };
     Ok(Arc::new(OpencodeBackend::new(config, shims.clone())))
+}
+
+fn acp(
+    name: &AgentName,
+    agent: &AgentConfig,
+    data: &Path,
+    home: &Path,
+    shims: &Shims,
+) -> Result<Arc<dyn AgentBackend>, String> {
+    let launch = agent.acp_launch(name, data, home).map_err(|error| error.to_string())?;
+    let make = |folder: &Path| {
+        std::fs::create_dir_all(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))
+    };
+    make(home)?;
+    for (path, text) in launch.files.iter().filter(|(path, _)| !path.exists()) {
+        path.parent().map_or(Ok(()), make)?;
+        std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    let config = AcpConfig {
+        name: name.as_str().to_owned(),
+        program: launch.program,
+        args: launch.args,
+        worktree_args: launch.worktree_args,
+        modes_that_trust: launch.modes_that_trust,
+        env: launch.env,
+        home: launch.home.map_or(Home::Inherited, Home::Isolated),
+        cwd: home.to_owned(),
+        grace: GRACE,
+        start_deadline: Duration::from_secs(agent.init_secs),
+        sharing: match agent.sharing {
+            SharingConfig::Own => Sharing::Own,
+            SharingConfig::Shared => Sharing::Shared,
+        },
+        spare: usize::from(agent.spare),
+        mcp_servers: launch.mcp_servers.into_iter().map(mcp_server).collect(),
+        session_meta: launch.session_meta,
+        defaults: Defaults {
+            model: agent.model.clone(),
+            mode: agent.mode.clone(),
+            thinking: agent.thinking.clone(),
+        },
+        client_tools: agent.client_tools,
+        patience: acp::Patience::default(),
+    };
+    Ok(Arc::new(AcpBackend::new(config, shims.clone())))
+}
+
+fn mcp_server(server: config::McpServer) -> McpServer {
+    let transport = match server.transport {
+        config::McpTransport::Stdio { command, args, env } => McpTransport::Stdio { command, args, env },
+        config::McpTransport::Http { url, headers } => McpTransport::Http { url, headers },
+        config::McpTransport::Sse { url, headers } => McpTransport::Sse { url, headers },
+    };
+    McpServer { name: server.name, transport }
 }
 
 fn scripted(agent: &AgentConfig, home: &Path) -> Result<Arc<dyn AgentBackend>, String> {

@@ -52,6 +52,8 @@ pub struct AgentConfig {
     pub mcp_servers: Vec<McpServerConfig>,
     /// `acp_warm` only: whether MCP servers, hooks and plug-ins that a repository brings along may run.
     pub repository_config: bool,
+    /// `acp_warm` only: whether it may read, write and run through us, in its worktree alone, in place of its own tools.
+    pub client_tools: bool,
     /// `acp_warm` only: what the agent and all below it may take, where the system lets us say so.
     pub limits: Limits,
     /// `opencode_server` only: resident memory in MiB of the server and all below it, above which it is ended between
@@ -143,6 +145,7 @@ impl Default for AgentConfig {
             spare: 0,
             mcp_servers: Vec::new(),
             repository_config: false,
+            client_tools: false,
             limits: Limits::default(),
             // A server with one directory takes some 700 MB, each further one 45 MB.
             memory_soft_mb: 4096,

@@ -2,7 +2,7 @@
 
 use super::agent::{AgentConfig, Home};
 use super::mcp::McpServer;
-use super::preset::{Stance, WORKTREE};
+use super::preset::Stance;
 use super::{ConfigError, Sharing, program};
 use crate::domain::agent::AgentName;
 use serde_json::Value;
@@ -30,19 +30,11 @@ pub struct AcpLaunch {
     /// What every conversation gets.
     pub mcp_servers: Vec<McpServer>,
     /// Modes that may not be chosen in a process that was started with `args` alone: the agent would take the choice for
-    /// the user's trust in what the repository configures. With [`AcpLaunch::args_in`] they may.
+    /// the user's trust in what the repository configures. With `worktree_args` they may.
     pub modes_that_trust: Vec<String>,
-    worktree_args: Vec<String>,
-}
-
-impl AcpLaunch {
-    /// The arguments of a process that serves conversations in this worktree only.
-    pub fn args_in(&self, worktree: &Path) -> Vec<OsString> {
-        // JSON's way to quote a text is understood by TOML too.
-        let quoted = Value::from(worktree.to_string_lossy()).to_string();
-        let more = self.worktree_args.iter().map(|arg| arg.replace(WORKTREE, &quoted).into());
-        self.args.iter().cloned().chain(more).collect()
-    }
+    /// Further arguments of a process that serves conversations in one worktree only; `{worktree}` stands for its path in
+    /// quotes.
+    pub worktree_args: Vec<String>,
 }
 
 /// Why an agent cannot be started.

@@ -47,14 +47,11 @@ pub(super) struct Stance {
     pub(super) env: &'static [(&'static str, &'static str)],
     /// `_meta` of `session/new`, `load` and `resume`, as JSON.
     pub(super) session_meta: Option<&'static str>,
-    /// Arguments of a process that serves one worktree; [`WORKTREE`] stands for its path in quotes.
+    /// Arguments of a process that serves one worktree; `{worktree}` stands for its path in quotes.
     pub(super) worktree_args: &'static [&'static str],
     /// Modes whose choice makes the agent trust the worktree, unless `worktree_args` forbid it.
     pub(super) modes_that_trust: &'static [&'static str],
 }
-
-/// Stands for the worktree's path in [`Stance::worktree_args`].
-pub(super) const WORKTREE: &str = "{worktree}";
 
 const NOTHING: Stance = Stance { env: &[], session_meta: None, worktree_args: &[], modes_that_trust: &[] };
 

@@ -15,6 +15,8 @@ use agent_client_protocol::{
     Agent, Error, UntypedMessage, is_connection_terminated, is_incoming_transport_closed,
 };
 use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,8 +40,8 @@ pub(super) struct Process {
     pub(super) able: Capabilities,
     pub(super) router: Arc<Router>,
     pub(super) counts: Arc<Counts>,
-    /// From spawn to the answer to `initialize`.
-    pub(super) started_in: Duration,
+    /// It serves one worktree alone, and was told so.
+    pub(super) is_bound: bool,
     connection: ConnectionTo<Agent>,
     /// Why it is gone, once it is.
     lost: watch::Sender<Option<String>>,
@@ -87,7 +89,7 @@ pub(super) fn describe(error: &Error) -> String {
     text::cut(text::clean(format!("{}{data}", error.message)), TAIL_BYTES_MAX)
 }
 
-/// Starts a process and initialises it. What did not get so far is ended.
+/// Starts a process, for one worktree or for any, and initialises it. What did not get so far is ended.
 ///
 /// # Errors
 /// [`StartError`], with the last words of the process.
@@ -96,6 +98,7 @@ pub(super) fn describe(error: &Error) -> String {
 /// When the future is dropped, what was started is ended.
 pub(super) async fn start(
     config: &AcpConfig,
+    worktree: Option<&Path>,
     shims: &Shims,
     tracker: &TaskTracker,
 ) -> Result<Arc<Process>, StartError> {
@@ -103,7 +106,7 @@ pub(super) async fn start(
     let spec = ChildSpec {
         name: format!("agent {}", config.name),
         program: config.program.clone(),
-        args: config.args.clone(),
+        args: arguments(config, worktree),
         env: environment(config),
         cwd: config.cwd.clone(),
         stdin: StdinMode::Piped,
@@ -130,7 +133,7 @@ pub(super) async fn start(
         able,
         router,
         counts,
-        started_in: begun.elapsed(),
+        is_bound: worktree.is_some() && !config.worktree_args.is_empty(),
         connection,
         lost: watch::Sender::new(None),
         stop: watch::Sender::new(None),
@@ -165,6 +168,15 @@ impl Drop for Unready<'_> {
             self.tracker.spawn(async move { child.stop(StopForce::Kill).await });
         }
     }
+}
+
+fn arguments(config: &AcpConfig, worktree: Option<&Path>) -> Vec<OsString> {
+    let more = worktree.into_iter().flat_map(|worktree| {
+        // JSON's way to quote a text is understood by TOML too.
+        let quoted = Value::from(worktree.to_string_lossy()).to_string();
+        config.worktree_args.iter().map(move |arg| arg.replace("{worktree}", &quoted).into())
+    });
+    config.args.iter().cloned().chain(more).collect()
 }
 
 /// The environment: an allow-list, a home of its own if it has one, and the agent's own settings.

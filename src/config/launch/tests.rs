@@ -77,12 +77,10 @@ fn what_a_repository_configures_is_off_unless_it_is_allowed() {
     assert_eq!(variable(&trusting, "OPENCODE_DISABLE_PROJECT_CONFIG"), None);
 
     let (wary, trusting) = both(Preset::Codex);
-    let worktree = Path::new("/w/it's \"here\"");
-    let said = r#"projects={"/w/it's \"here\""={trust_level="untrusted"}}"#;
-    assert_eq!(wary.args_in(worktree), ["-c", said]);
+    assert_eq!(wary.worktree_args, ["-c", r#"projects={{worktree}={trust_level="untrusted"}}"#]);
     assert_eq!(wary.modes_that_trust, ["auto", "full-access"]);
     assert!(wary.args.is_empty() && trusting.modes_that_trust.is_empty());
-    assert!(trusting.args_in(worktree)[1].to_str().unwrap().contains(r#"trust_level="trusted""#));
+    assert!(trusting.worktree_args[1].contains(r#"trust_level="trusted""#));
 }
 
 #[test]
