@@ -2,6 +2,7 @@
 
 use crate::backend::{AgentSessionHandle, BackendState, Interrupted, SessionOrigin};
 use crate::domain::agent::{AgentName, BackendKind};
+use crate::domain::catalogue::Catalogue;
 use crate::domain::ids::{NodeId, SessionId};
 use crate::domain::session::SessionKey;
 use crate::http::{CloseOutcome, LocalError, LocalNode};
@@ -114,6 +115,13 @@ impl LocalNode for NodeHandle {
 
     fn is_draining(&self) -> bool {
         self.shutdown.is_asked()
+    }
+
+    async fn catalogue(&self, agent: &AgentName) -> Result<Catalogue, String> {
+        match self.pool.catalogue(agent).await {
+            None => Err("no node here runs it".to_owned()),
+            Some(catalogue) => catalogue.map_err(|error| error.to_string()),
+        }
     }
 
     async fn usable_repository(&self, path: &str) -> Result<PathBuf, String> {

@@ -9,6 +9,7 @@ mod provider_words;
 pub mod scripted;
 
 use crate::domain::agent::BackendKind;
+use crate::domain::catalogue::Catalogue;
 use crate::domain::failure::FailureReason;
 use crate::domain::permission::PermissionAnswer;
 use crate::domain::session::SessionKey;
@@ -65,6 +66,17 @@ pub trait AgentBackend: Send + Sync {
 
     /// Ends every process of the backend; returns when none is left.
     async fn dispose(&self, grace: Duration);
+
+    /// What the agent offers. May start it to ask.
+    ///
+    /// # Errors
+    /// When it cannot be started, or this kind of agent does not tell.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any point.
+    async fn catalogue(&self) -> Result<Catalogue, BackendError> {
+        Err(BackendError::Incompatible("it does not tell what it offers".to_owned()))
+    }
 
     /// What the health page says, from memory alone.
     fn health(&self) -> BackendHealth;

@@ -3,8 +3,10 @@
 use super::client::{Client, ClientArgs};
 use super::{CliError, Exit, output};
 use crate::config::{self, ConfigArgs, ConfigPlace};
+use crate::domain::agent::AgentName;
 use crate::install::{self, Package, Progress};
 use crate::wire::api::AgentView;
+use crate::wire::catalogue::{AgentDetailView, OfferView};
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -26,8 +28,21 @@ pub(super) struct AgentsArgs {
 
 #[derive(Subcommand, Debug)]
 enum AgentsCommand {
+    /// Show one agent with what it offers: models, modes, levels of thinking, options, commands
+    Show(ShowArgs),
     /// Install an agent (or Postgres) into the data folder, in the version that agentpool is tested with
     Install(InstallArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct ShowArgs {
+    /// The agent's name
+    name: String,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
 }
 
 #[derive(clap::Args, Debug)]
@@ -44,6 +59,7 @@ struct InstallArgs {
 
 pub(super) async fn run(args: AgentsArgs) -> Result<Exit, CliError> {
     match args.command {
+        Some(AgentsCommand::Show(args)) => show(&args).await,
         Some(AgentsCommand::Install(args)) => install(args).await,
         None => list(&args.client, args.json).await,
     }
@@ -64,6 +80,50 @@ async fn list(client: &ClientArgs, json: bool) -> Result<Exit, CliError> {
     let header = ["AGENT", "BACKEND", "STATE", "MODEL", "DETAIL"];
     output::table(nothing, &header, agents.into_iter().map(row).collect())?;
     Ok(Exit::Done)
+}
+
+async fn show(args: &ShowArgs) -> Result<Exit, CliError> {
+    AgentName::new(args.name.as_str()).map_err(|error| CliError::Usage(error.to_string()))?;
+    let path = format!("/api/agents/{}", args.name);
+    let AgentDetailView { agent, catalogue, catalogue_error } = Client::new(&args.client)?.get(&path).await?;
+    if args.json {
+        output::json(&AgentDetailView { agent, catalogue, catalogue_error })?;
+        return Ok(Exit::Done);
+    }
+    let state = output::standing(agent.state, agent.parked_until);
+    output::line(&format!("{} ({}), {state}: {}", agent.name, agent.backend, agent.detail))?;
+    let Some(catalogue) = catalogue else {
+        let why = catalogue_error.unwrap_or_default();
+        output::line(&format!("what it offers is not known: {why}"))?;
+        return Ok(Exit::Done);
+    };
+    output::line(&catalogue.program)?;
+    for (title, offers) in
+        [("MODEL", catalogue.models), ("MODE", catalogue.modes), ("THINKING", catalogue.thinking)]
+    {
+        offered(title, offers)?;
+    }
+    for option in catalogue.options {
+        offered(&format!("OPTION {}", option.id), option.values)?;
+    }
+    if !catalogue.commands.is_empty() {
+        output::line("")?;
+        let rows = catalogue.commands.into_iter().map(|command| vec![command.name, command.description]);
+        output::table("", &["COMMAND", ""], rows.collect())?;
+    }
+    Ok(Exit::Done)
+}
+
+fn offered(title: &str, offers: Vec<OfferView>) -> Result<(), CliError> {
+    if offers.is_empty() {
+        return Ok(());
+    }
+    output::line("")?;
+    let row = |offer: OfferView| {
+        vec![offer.id, offer.name, if offer.is_default { "default".to_owned() } else { String::new() }]
+    };
+    output::table("", &[title, "NAME", ""], offers.into_iter().map(row).collect())?;
+    Ok(())
 }
 
 async fn install(args: InstallArgs) -> Result<Exit, CliError> {

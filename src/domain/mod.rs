@@ -2,6 +2,7 @@
 //! No I/O, no tokio, no SQL, no wire format: everything here can be tested with values alone.
 
 pub mod agent;
+pub mod catalogue;
 pub mod change;
 pub mod clone_url;
 pub mod failure;

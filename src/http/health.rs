@@ -1,8 +1,8 @@
-//! `/livez`, `/readyz`, `/healthz`, `/api/pool`, `/api/agents`.
+//! `/livez`, `/readyz`, `/healthz`, `/api/pool`.
 
 use super::Api;
 use super::problem::Refusal;
-use crate::wire::api::{AgentView, PoolView};
+use crate::wire::api::PoolView;
 use crate::wire::health::HealthView;
 use axum::Json;
 use axum::extract::State;
@@ -74,23 +74,6 @@ pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
 
 pub(super) async fn pool(State(api): State<Api>) -> Json<PoolView> {
     Json(api.node.pool())
-}
-
-pub(super) async fn agents(State(api): State<Api>) -> Result<Json<Vec<AgentView>>, Refusal> {
-    let here = api.node.backends();
-    let rows = api.store.agents().await?;
-    let view = |row: crate::store::agents::AgentRow| {
-        let backend = here.iter().find(|backend| backend.agent == row.name);
-        AgentView {
-            name: row.name,
-            backend: row.backend,
-            default_model: row.default_model,
-            state: backend.map_or_else(|| "elsewhere".to_owned(), |backend| backend.state.clone()),
-            detail: backend.map_or_else(String::new, |backend| backend.detail.clone()),
-            parked_until: backend.and_then(|backend| backend.parked_until),
-        }
-    };
-    Ok(Json(rows.into_iter().map(view).collect()))
 }
 
 /// Milliseconds of a write, or why it failed.

@@ -1,6 +1,7 @@
 //! The HTTP API: checks what comes in, reads and writes rows, answers JSON and streams. Never runs a turn; what is only in this
 //! process (pool, worktrees) it reaches through [`LocalNode`].
 
+mod agents;
 mod auth;
 mod changes;
 mod health;
@@ -60,7 +61,8 @@ pub fn router(api: Api) -> Router {
         .route("/permissions", get(permissions::list))
         .route("/permissions/{id}/answer", post(permissions::answer))
         .route("/pool", get(health::pool))
-        .route("/agents", get(health::agents))
+        .route("/agents", get(agents::list))
+        .route("/agents/{name}", get(agents::get))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(axum::middleware::from_fn_with_state(api.clone(), auth::require_token));

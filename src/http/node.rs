@@ -1,5 +1,7 @@
 //! What the API needs of the process it runs in, as a small handle that the app fills in.
 
+use crate::domain::agent::AgentName;
+use crate::domain::catalogue::Catalogue;
 use crate::domain::ids::{NodeId, SessionId};
 use crate::store::sessions::{EndedConversation, SessionDetail};
 use crate::wire::api::{BackendView, PoolView};
@@ -24,6 +26,11 @@ pub trait LocalNode: Send + Sync + 'static {
     fn panics(&self) -> u64;
     /// A drain was asked.
     fn is_draining(&self) -> bool;
+    /// What an agent of this node offers. May start it to ask.
+    ///
+    /// # Errors
+    /// Why it cannot be told, in words.
+    async fn catalogue(&self, agent: &AgentName) -> Result<Catalogue, String>;
     /// The canonical path of a repository that sessions can be made on.
     ///
     /// # Errors

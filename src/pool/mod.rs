@@ -8,8 +8,9 @@ mod slot;
 pub use parking::PARKED_MAX;
 pub use slot::SlotGuard;
 
-use crate::backend::{AgentBackend, AgentSessionHandle, BackendHealth, BackendState};
+use crate::backend::{AgentBackend, AgentSessionHandle, BackendError, BackendHealth, BackendState};
 use crate::domain::agent::AgentName;
+use crate::domain::catalogue::Catalogue;
 use crate::domain::session::SessionKey;
 use eviction::{Limits, SlotView, Verdict};
 use parking::Parking;
@@ -198,6 +199,18 @@ impl AgentPool {
                 tracing::error!(%error, "a backend failed while it was disposed of");
             }
         }
+    }
+
+    /// What an agent offers; `None` when no backend of it is on this node.
+    ///
+    /// # Errors
+    /// As [`AgentBackend::catalogue`].
+    ///
+    /// # Cancel safety
+    /// May be dropped at any point.
+    pub async fn catalogue(&self, agent: &AgentName) -> Option<Result<Catalogue, BackendError>> {
+        let backend = self.inner.backends.get(agent)?;
+        Some(backend.catalogue().await)
     }
 
     /// What is there, from memory alone.

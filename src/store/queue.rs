@@ -98,9 +98,6 @@ pub struct ClaimedRow {
     pub cancel_requested: bool,
 }
 
-/// More is ready or waits for admission; seconds until something falls due.
-type Outlook = (bool, Option<f64>);
-
 /// What a tick answers.
 #[derive(Debug, Default)]
 pub struct TickRows {
@@ -163,14 +160,13 @@ impl Store {
         Ok(sessions.len())
     }
 
-    /// Writes the ends of turns, leases new heads and looks ahead, in one transaction. Once that is committed nothing fails any
+    /// Writes the ends of turns, leases new heads, in one transaction. Once that is committed nothing fails any
     /// more: an error would lose the new leases. What cannot be read then is answered so that the caller asks again.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing was written, or the answer was lost: giving the same finishes again is safe.
     pub async fn tick(&self, finishes: &[FinishRow], wish: &ClaimWish) -> Result<TickRows, StoreError> {
-        let (mut finished, claimed, (more, due_in_secs)) =
-            when_busy_again(|| self.tick_once(finishes, wish)).await?;
+        let (mut finished, claimed) = when_busy_again(|| self.tick_once(finishes, wish)).await?;
         if finished.contains(&Finished::LostLease)
             && let Err(error) = self.tell_lost_from_done(finishes, &mut finished).await
         {
@@ -179,6 +175,10 @@ impl Store {
                 *outcome = Finished::Busy;
             }
         }
+        let (more, due_in_secs) = self.outlook(wish).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the outlook of the queue is not known; it is asked again");
+            (true, None)
+        });
         Ok(TickRows { finished, claimed, more, due_in_secs })
     }
 
@@ -186,30 +186,36 @@ impl Store {
         &self,
         finishes: &[FinishRow],
         wish: &ClaimWish,
-    ) -> Result<(Vec<Finished>, Vec<ClaimedRow>, Outlook), StoreError> {
+    ) -> Result<(Vec<Finished>, Vec<ClaimedRow>), StoreError> {
         let mut client = self.tick_connection().await?;
         let tx = client.transaction().await?;
         let finished = if finishes.is_empty() { Vec::new() } else { finish(&tx, finishes).await? };
+        // At hand before anything is sent, so that the order below is the order of the statements.
+        for statement in [sql!("queue/claim"), sql!("queue/hint_others"), sql!("events/notify")] {
+            tx.prepare_cached(statement).await?;
+        }
         let claimed = async {
             match wish.hands == 0 || wish.agents.is_empty() {
                 true => Ok((Vec::new(), Vec::new())),
                 false => claim(&tx, wish).await,
             }
         };
-        // Sent in one go: a freed lane that this node claims in the same breath is not ready for others any more.
-        let next = tx.prepare_cached(sql!("queue/outlook")).await?;
-        let mine: [&(dyn ToSql + Sync); 2] = [&wish.node, &wish.agents];
-        let ((claimed, phantoms), (), next) =
-            futures::try_join!(claimed, hint(&tx, finishes, wish), async {
-                Ok(tx.query_one(&next, &mine).await?)
-            })?;
+        // Sent in one go. A lane that was freed and is claimed in the same breath is not ready for others any more.
+        let ((claimed, phantoms), ()) = futures::try_join!(claimed, hint(&tx, finishes, wish))?;
         if !phantoms.is_empty() {
             // Our claim has locked them; a later statement of the same transaction may settle them.
             let settle = tx.prepare_cached(sql!("queue/settle_lanes")).await?;
             tx.execute(&settle, &[&phantoms]).await?;
         }
         tx.commit().await?;
-        Ok((finished, claimed, (next.get("more"), next.get("due_in_secs"))))
+        Ok((finished, claimed))
+    }
+
+    async fn outlook(&self, wish: &ClaimWish) -> Result<(bool, Option<f64>), StoreError> {
+        let client = self.tick_connection().await?;
+        let outlook = client.prepare_cached(sql!("queue/outlook")).await?;
+        let next = client.query_one(&outlook, &[&wish.node, &wish.agents]).await?;
+        Ok((next.get("more"), next.get("due_in_secs")))
     }
 
     async fn tell_lost_from_done(

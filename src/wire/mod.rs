@@ -2,6 +2,7 @@
 //! but in the backends' own wires. Nothing here does I/O.
 
 pub mod api;
+pub mod catalogue;
 pub mod event;
 pub mod health;
 pub mod permission;

@@ -4,6 +4,7 @@
 mod support;
 
 mod acp_faults;
+mod acp_turns;
 mod backend_conformance;
 mod bad_input;
 mod cli;

@@ -2,13 +2,15 @@
 //! open in them; prompts nothing.
 
 use super::conversation::Conversation;
-use super::process::{self, Process, StartError};
+use super::process::Process;
 use super::settings::Base;
+use super::start::{StartError, start};
 use super::{AcpConfig, Sharing};
 use crate::backend::circuit::{FAILURES_MAX, Failures, Verdict, WINDOW};
 use crate::backend::{BackendError, BackendHealth, BackendState};
 use crate::domain::turn::StopForce;
 use crate::process::Shims;
+use serde_json::json;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -18,6 +20,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// How long an agent may take to say that a conversation is closed, before its process is ended anyway.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// Closed conversations that are remembered; the rows remember the rest.
 const CLOSED_MAX: usize = 10_000;
 
@@ -180,7 +184,7 @@ impl Life {
         let _starting = Starting::new(self);
         let start = async {
             tokio::time::sleep(pause).await;
-            process::start(&self.config, worktree, &self.shims, &self.tracker).await
+            start(&self.config, worktree, &self.shims, &self.tracker).await
         };
         let started = tokio::select! {
             started = start => started,
@@ -254,6 +258,24 @@ impl Life {
 
     pub(super) fn is_closed(&self, id: &str) -> bool {
         self.state().closed.iter().any(|closed| closed == id)
+    }
+
+    /// Gives back what a conversation holds here.
+    pub(super) async fn let_go(&self, live: Live) {
+        let Live { process, conversation, .. } = live;
+        if process.able.close && !process.is_lost() {
+            let params = json!({"sessionId": conversation.id});
+            if let Err(error) = process.call("session/close", params, CLOSE_DEADLINE).await {
+                tracing::debug!(agent = self.config.name, %error, "the agent did not confirm a close");
+            }
+        }
+        match self.config.sharing {
+            Sharing::Shared => process.router.forget(&conversation.id),
+            Sharing::Own => {
+                process.stop(StopForce::Terminate);
+                process.gone().await;
+            }
+        }
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -1,11 +1,12 @@
 //! The acp_warm backend: long-lived agent processes that speak the Agent Client Protocol. The protocol's types stop here; nothing
 //! of it is stored, and a person is asked through the turn's own channels only.
 //!
-//! `life` says which processes there are (own, shared, spare); `process` is one of them, `lines` its wire, `router` whose its
+//! `life` says which processes there are (own, shared, spare); `start` brings one up, `process` is one, `lines` its wire, `router` whose its
 //! words are; `open` makes a conversation to prompt, `conversation` is one, `offers` what the agent offers in it and `settings`
 //! how that is chosen; `turn` follows one turn, `translate` is it as pure state, `permission` its questions, `ending` names its
 //! end; `client_side` and `terminals` are what the agent may ask of us.
 
+mod catalogue;
 mod client_side;
 mod conversation;
 mod ending;
@@ -17,6 +18,7 @@ mod permission;
 mod process;
 mod router;
 mod settings;
+mod start;
 mod terminals;
 mod translate;
 mod turn;
@@ -26,21 +28,20 @@ use super::{
     SessionOrigin, TurnIo,
 };
 use crate::domain::agent::BackendKind;
+use crate::domain::catalogue::Catalogue;
 use crate::domain::failure::FailureReason;
 use crate::domain::session::SessionKey;
 use crate::domain::task::TaskSettings;
-use crate::domain::turn::{StopForce, TurnEnd};
+use crate::domain::turn::TurnEnd;
 use crate::process::Shims;
 use async_trait::async_trait;
-use life::{Life, Live};
-use serde_json::{Value, json};
+use life::Life;
+use offers::Selection;
+use serde_json::Value;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long an agent may take to say that a conversation is closed, before its process is ended anyway.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How an agent that speaks ACP is run.
 #[derive(Clone, Debug)]
@@ -176,6 +177,7 @@ impl Defaults {
 /// Warm processes of one agent.
 pub struct AcpBackend {
     life: Arc<Life>,
+    catalogue: catalogue::Known,
 }
 
 impl AcpBackend {
@@ -184,25 +186,7 @@ impl AcpBackend {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn new(config: AcpConfig, shims: Shims) -> Self {
-        Self { life: Life::new(config, shims) }
-    }
-
-    /// Gives back what a conversation holds here.
-    async fn let_go(&self, live: Live) {
-        let Live { process, conversation, .. } = live;
-        if process.able.close && !process.is_lost() {
-            let params = json!({"sessionId": conversation.id});
-            if let Err(error) = process.call("session/close", params, CLOSE_DEADLINE).await {
-                tracing::debug!(agent = self.life.config().name, %error, "the agent did not confirm a close");
-            }
-        }
-        match self.life.config().sharing {
-            Sharing::Shared => process.router.forget(&conversation.id),
-            Sharing::Own => {
-                process.stop(StopForce::Terminate);
-                process.gone().await;
-            }
-        }
+        Self { life: Life::new(config, shims), catalogue: catalogue::Known::default() }
     }
 }
 
@@ -253,7 +237,7 @@ impl AgentBackend for AcpBackend {
             ));
         }
         self.life.take(id);
-        self.let_go(live).await;
+        self.life.let_go(live).await;
         Ok(())
     }
 
@@ -261,13 +245,17 @@ impl AgentBackend for AcpBackend {
         let id = &handle.agent_session_id;
         self.life.close(id);
         if let Some(live) = self.life.take(id) {
-            self.let_go(live).await;
+            self.life.let_go(live).await;
         }
         Ok(())
     }
 
     async fn dispose(&self, grace: Duration) {
         self.life.dispose(grace).await;
+    }
+
+    async fn catalogue(&self) -> Result<Catalogue, BackendError> {
+        self.catalogue.get(&self.life).await
     }
 
     fn health(&self) -> BackendHealth {

@@ -1,32 +1,26 @@
-//! One agent process, from its start to its end: spawned under a shim, initialised once, then called until it is gone. Belongs
+//! One agent process, from its readiness to its end: called until it is gone. Belongs
 //! to the backend, never to a request; knows nothing of slots and turns.
 
-use super::client_side;
-use super::lines::{self, Counts};
+use super::Patience;
+use super::lines::Counts;
 use super::offers::Capabilities;
 use super::router::Router;
 use super::terminals::Terminals;
-use super::{AcpConfig, Patience};
 use crate::domain::text;
 use crate::domain::turn::StopForce;
-use crate::process::{Child, ChildSpec, Environment, Shims, StdinMode, StopPlan};
+use crate::process::Child;
 use agent_client_protocol::v1::ConnectionTo;
 use agent_client_protocol::{
     Agent, Error, UntypedMessage, is_connection_terminated, is_incoming_transport_closed,
 };
-use serde_json::{Value, json};
-use std::ffi::OsString;
-use std::path::Path;
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, timeout};
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-/// The version that we speak.
-const PROTOCOL_VERSION: u64 = 1;
 /// Last words of an agent that are shown, in bytes.
 const TAIL_BYTES_MAX: usize = 2000;
 /// What a process wrote before its end is read for this long at most: descendants may hold its output open for ever.
@@ -49,17 +43,6 @@ pub(super) struct Process {
     /// Nothing of it is left.
     gone: CancellationToken,
     turns: AtomicU64,
-}
-
-/// Why there is no process.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum StartError {
-    /// Worth trying again.
-    #[error("{0}")]
-    Failed(String),
-    /// It speaks another version, or no ACP.
-    #[error("{0}")]
-    Incompatible(String),
 }
 
 /// Why a call has no answer.
@@ -89,194 +72,8 @@ pub(super) fn describe(error: &Error) -> String {
     text::cut(text::clean(format!("{}{data}", error.message)), TAIL_BYTES_MAX)
 }
 
-/// Starts a process, for one worktree or for any, and initialises it. What did not get so far is ended.
-///
-/// # Errors
-/// [`StartError`], with the last words of the process.
-///
-/// # Cancel safety
-/// When the future is dropped, what was started is ended.
-pub(super) async fn start(
-    config: &AcpConfig,
-    worktree: Option<&Path>,
-    shims: &Shims,
-    tracker: &TaskTracker,
-) -> Result<Arc<Process>, StartError> {
-    let begun = Instant::now();
-    let spec = ChildSpec {
-        name: format!("agent {}", config.name),
-        program: config.program.clone(),
-        args: arguments(config, worktree),
-        env: environment(config),
-        cwd: config.cwd.clone(),
-        stdin: StdinMode::Piped,
-        run_as: None,
-        stop: StopPlan::Terminate,
-        grace: config.grace,
-        serves_leases: true,
-    };
-    let child = shims.spawn(spec).await.map_err(|error| StartError::Failed(error.to_string()))?;
-    let mut child = Unready { child: Some(child), tracker };
-    let counts = Arc::new(Counts::default());
-    let router = Router::new(config.name.clone(), Arc::clone(&counts));
-    let over = CancellationToken::new();
-    let end_if_dropped = over.clone().drop_guard();
-    let terminals = Terminals::new(config.name.clone(), environment(config), shims.clone(), tracker.clone());
-    let (connection, broken) = connect(config, child.get(), &router, &counts, &terminals, tracker, &over)
-        .await
-        .ok_or_else(|| StartError::Failed("the connection could not be made".to_owned()))?;
-    let able = initialize(config, &connection, child.get(), broken.clone()).await?;
-    let child = child.ready();
-    let pid = child.pid();
-    let process = Arc::new(Process {
-        pid,
-        able,
-        router,
-        counts,
-        is_bound: worktree.is_some() && !config.worktree_args.is_empty(),
-        connection,
-        lost: watch::Sender::new(None),
-        stop: watch::Sender::new(None),
-        gone: CancellationToken::new(),
-        turns: AtomicU64::new(0),
-    });
-    end_if_dropped.disarm();
-    tracing::debug!(agent = config.name, pid, ms = begun.elapsed().as_millis(), "an agent process is ready");
-    tracker.spawn(watch_over(Arc::clone(&process), child, broken, terminals, over));
-    Ok(process)
-}
-
-/// A child that is not ready yet. Dropped, it is ended, and the tracker knows until when.
-struct Unready<'a> {
-    child: Option<Child>,
-    tracker: &'a TaskTracker,
-}
-
-impl Unready<'_> {
-    fn get(&mut self) -> &mut Child {
-        self.child.as_mut().expect("it is taken once, by value")
-    }
-
-    fn ready(mut self) -> Child {
-        self.child.take().expect("it is taken once, by value")
-    }
-}
-
-impl Drop for Unready<'_> {
-    fn drop(&mut self) {
-        if let Some(child) = self.child.take() {
-            self.tracker.spawn(async move { child.stop(StopForce::Kill).await });
-        }
-    }
-}
-
-fn arguments(config: &AcpConfig, worktree: Option<&Path>) -> Vec<OsString> {
-    let more = worktree.into_iter().flat_map(|worktree| {
-        // JSON's way to quote a text is understood by TOML too.
-        let quoted = Value::from(worktree.to_string_lossy()).to_string();
-        config.worktree_args.iter().map(move |arg| arg.replace("{worktree}", &quoted).into())
-    });
-    config.args.iter().cloned().chain(more).collect()
-}
-
-/// The environment: an allow-list, a home of its own if it has one, and the agent's own settings.
-fn environment(config: &AcpConfig) -> Environment {
-    let mut env = Environment::allow_listed();
-    if let super::Home::Isolated(home) = &config.home {
-        env = env
-            .set("HOME", home)
-            .set("XDG_CONFIG_HOME", home.join(".config"))
-            .set("XDG_DATA_HOME", home.join(".local/share"))
-            .set("XDG_STATE_HOME", home.join(".local/state"))
-            .set("XDG_CACHE_HOME", home.join(".cache"));
-    }
-    for (name, value) in &config.env {
-        env = env.set(name, value);
-    }
-    env
-}
-
-/// The connection runs in a task of its own until `over`; `broken` says why it ended before.
-async fn connect(
-    config: &AcpConfig,
-    child: &mut Child,
-    router: &Arc<Router>,
-    counts: &Arc<Counts>,
-    terminals: &Terminals,
-    tracker: &TaskTracker,
-    over: &CancellationToken,
-) -> Option<(ConnectionTo<Agent>, watch::Receiver<Option<String>>)> {
-    let (stdin, stdout) = (child.take_stdin()?, child.take_stdout()?);
-    let outgoing = lines::outgoing(stdin, config.patience.write);
-    let incoming = lines::incoming(stdout, Arc::clone(router), Arc::clone(counts));
-    let (ready, connection) = oneshot::channel();
-    let (broke, broken) = watch::channel(None);
-    let serving = client_side::serve(
-        agent_client_protocol::Lines::new(outgoing, incoming),
-        Arc::clone(router),
-        terminals.clone(),
-        ready,
-        over.clone(),
-    );
-    tracker.spawn(async move {
-        if let Err(error) = serving.await {
-            broke.send_replace(Some(describe(&error)));
-        }
-    });
-    Some((connection.await.ok()?, broken))
-}
-
-async fn initialize(
-    config: &AcpConfig,
-    connection: &ConnectionTo<Agent>,
-    child: &Child,
-    mut broken: watch::Receiver<Option<String>>,
-) -> Result<Capabilities, StartError> {
-    let own_tools = config.client_tools;
-    let params = json!({
-        "protocolVersion": PROTOCOL_VERSION,
-        "clientCapabilities": {
-            "fs": {"readTextFile": own_tools, "writeTextFile": own_tools},
-            "terminal": own_tools,
-        },
-        "clientInfo": {"name": "agentpool", "title": "agentpool", "version": env!("CARGO_PKG_VERSION")},
-    });
-    let asked = connection.send_request(untyped("initialize", params)).block_task();
-    let failed = |what: String| StartError::Failed(format!("{what}{}", last_words(child)));
-    let answer = tokio::select! {
-        answer = asked => match answer {
-            Ok(answer) => answer,
-            Err(error) if is_gone(&error) => {
-                // Whatever ended the connection says more than that it ended.
-                let why = tokio::select! {
-                    exit = child.exited() => format!("it ended with {exit}"),
-                    Ok(why) = broken.wait_for(Option::is_some) => why.clone().unwrap_or_default(),
-                    () = tokio::time::sleep(EXIT_AFTER_EOF) => "it closed its output".to_owned(),
-                };
-                return Err(failed(why));
-            }
-            Err(error) => {
-                let why = format!("it refused to be initialised: {}{}", describe(&error), last_words(child));
-                return Err(StartError::Incompatible(why));
-            }
-        },
-        exit = child.exited() => return Err(failed(format!("it ended with {exit}"))),
-        () = tokio::time::sleep(config.start_deadline) => {
-            let secs = config.start_deadline.as_secs();
-            return Err(failed(format!("it did not answer to `initialize` within {secs} s")));
-        }
-    };
-    match answer.get("protocolVersion").and_then(Value::as_u64) {
-        Some(PROTOCOL_VERSION) => Ok(Capabilities::of(&answer)),
-        other => Err(StartError::Incompatible(format!(
-            "it speaks version {} of the Agent Client Protocol, we speak {PROTOCOL_VERSION}",
-            other.map_or_else(|| "none".to_owned(), |version| version.to_string())
-        ))),
-    }
-}
-
 /// Until the process is gone; then every call fails with the reason.
-async fn watch_over(
+pub(super) async fn watch_over(
     process: Arc<Process>,
     child: Child,
     mut broken: watch::Receiver<Option<String>>,
@@ -326,6 +123,27 @@ async fn asked(stop: &mut watch::Receiver<Option<StopForce>>, least: StopForce) 
 }
 
 impl Process {
+    pub(super) fn new(
+        pid: u32,
+        able: Capabilities,
+        (router, counts): (Arc<Router>, Arc<Counts>),
+        is_bound: bool,
+        connection: ConnectionTo<Agent>,
+    ) -> Self {
+        Self {
+            pid,
+            able,
+            router,
+            counts,
+            is_bound,
+            connection,
+            lost: watch::Sender::new(None),
+            stop: watch::Sender::new(None),
+            gone: CancellationToken::new(),
+            turns: AtomicU64::new(0),
+        }
+    }
+
     /// One question and its answer.
     ///
     /// # Errors
@@ -419,15 +237,15 @@ impl Patience {
 }
 
 /// The connection itself is over: whoever watches the process knows why.
-fn is_gone(error: &Error) -> bool {
+pub(super) fn is_gone(error: &Error) -> bool {
     is_connection_terminated(error) || is_incoming_transport_closed(error)
 }
 
-fn untyped(method: &str, params: Value) -> UntypedMessage {
+pub(super) fn untyped(method: &str, params: Value) -> UntypedMessage {
     UntypedMessage { method: method.to_owned(), params }
 }
 
-fn last_words(child: &Child) -> String {
+pub(super) fn last_words(child: &Child) -> String {
     match tail(child) {
         words if words.is_empty() => String::new(),
         words => format!("; its last words: {words}"),

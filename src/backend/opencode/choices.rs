@@ -1,9 +1,10 @@
 //! What a task wishes, held against what this opencode offers: what is not offered is dropped with a notice.
 
 use super::client::{CallError, Choices, Client};
+use crate::domain::catalogue as domain;
 use crate::domain::task::TaskSettings;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many names a notice lists.
 const SHOWN_MAX: usize = 5;
@@ -33,6 +34,21 @@ impl Catalogue {
             client.config(directory)
         )?;
         Ok(Self::of(&providers, &agents, &config))
+    }
+
+    /// In everybody's words. Levels of thinking are a model's own; here are those that any has.
+    pub fn offered(&self, version: &str, default_model: Option<&str>) -> domain::Catalogue {
+        let default = default_model.or(self.configured.as_deref());
+        let offer =
+            |id: &String, is_default: bool| domain::Offer { id: id.clone(), name: id.clone(), is_default };
+        let levels: BTreeSet<&String> = self.models.values().flatten().collect();
+        domain::Catalogue {
+            program: format!("opencode {version}"),
+            models: self.models.keys().map(|model| offer(model, default == Some(model.as_str()))).collect(),
+            modes: self.agents.iter().enumerate().map(|(n, mode)| offer(mode, n == 0)).collect(),
+            thinking: levels.into_iter().map(|level| offer(level, false)).collect(),
+            ..domain::Catalogue::default()
+        }
     }
 
     fn of(providers: &Value, agents: &Value, config: &Value) -> Self {

@@ -37,6 +37,7 @@ use super::{
     SessionOrigin, TurnIo,
 };
 use crate::domain::agent::BackendKind;
+use crate::domain::catalogue::Catalogue;
 use crate::domain::failure::FailureReason;
 use crate::domain::session::SessionKey;
 use crate::domain::turn::{TurnEnd, TurnRef};
@@ -196,6 +197,12 @@ impl AgentBackend for OpencodeBackend {
 
     async fn dispose(&self, grace: Duration) {
         self.life.dispose(grace).await;
+    }
+
+    async fn catalogue(&self) -> Result<Catalogue, BackendError> {
+        let server = self.life.server().await?;
+        let catalogue = server.catalogue(&directory_of(&self.life.config().cwd)?).await?;
+        Ok(catalogue.offered(&server.version, self.life.config().default_model.as_deref()))
     }
 
     fn health(&self) -> BackendHealth {

@@ -372,9 +372,13 @@ pub struct Line {
 
 impl Line {
     pub async fn open(subject: &dyn Subject) -> Self {
+        Self::open_in(subject, subject.worktree()).await
+    }
+
+    /// In a worktree that is there.
+    pub async fn open_in(subject: &dyn Subject, worktree: PathBuf) -> Self {
         let agent = AgentName::new("subject").expect("a good name");
         let key = SessionKey { session: SessionId(Uuid::now_v7()), agent };
-        let worktree = subject.worktree();
         let options = options(&worktree, None, &[]);
         let handle = subject.backend().ensure_session(&key, &options).await.expect("a new conversation");
         assert_eq!((&handle.key, &handle.worktree), (&key, &worktree));

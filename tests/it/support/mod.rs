@@ -11,6 +11,7 @@ pub mod leaks;
 pub mod lossy_way;
 pub mod meddler;
 pub mod node;
+pub mod one_conversation;
 pub mod opencode;
 pub mod own_cluster;
 pub mod owner;

@@ -1,4 +1,5 @@
 //! Real agents that speak ACP, pinned, offline: each in a home of its own, with a scripted model in place of its provider.
+#![allow(dead_code, reason = "claude and gemini are run by tests/agents, and a benchmark uses more")]
 
 use super::acp::acp_config;
 use super::conformance::{Subject, new_git_worktree};
@@ -49,6 +50,11 @@ impl Which {
 }
 
 impl RealAgent {
+    /// Another backend in the place of the first, which has started nothing.
+    pub fn replace(&self, backend: Arc<dyn AgentBackend>) {
+        *self.backend.lock().unwrap() = backend;
+    }
+
     /// A model that it offers besides the one that it begins with, and a mode.
     pub fn other_choices(&self) -> (&'static str, Option<&'static str>) {
         match self.which {

@@ -1,0 +1,110 @@
+//! A warm turn beside the bare protocol, beside a start for the turn, and the first turn on a process that was ready.
+
+use super::raw::{Raw, Times, ms};
+use crate::Effort;
+use crate::figures::{Figure, Goal, Report, Samples};
+use crate::support::conformance::{Line, Subject};
+use crate::support::real_agents::{RealAgent, Which};
+use agentpool::backend::acp::{AcpBackend, Sharing};
+use agentpool::domain::turn::TurnEvent;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How much later the first text may come through us, in ms.
+const LATER_MS: f64 = 5.0;
+/// How much faster a warm turn is to be than a start for it.
+const FASTER: f64 = 5.0;
+/// What a first turn on a ready process may cost, in a warm turn and the agent's own `session/new`.
+const FIRST: f64 = 1.3;
+const PROMPT: &str = "SAY: the quick brown fox jumps over the lazy dog";
+
+pub async fn measure(which: Which, effort: &Effort, report: &mut Report) {
+    let (ours, theirs) =
+        (RealAgent::new(which, Sharing::Own).await, RealAgent::new(which, Sharing::Own).await);
+    let line = Line::open(&ours).await;
+    let mut raw = Raw::start(&theirs.config, &theirs.worktree()).await;
+    let mut news = vec![raw.new_ms];
+    // Each meets its model once before it counts.
+    turn(&ours, &line).await;
+    raw.prompt(PROMPT).await;
+    let (mut through_us, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..effort.warm {
+        through_us.push(turn(&ours, &line).await);
+        bare.push(raw.prompt(PROMPT).await);
+    }
+    drop(raw);
+    let mut cold = Vec::new();
+    for _ in 0..effort.cold {
+        let begun = Instant::now();
+        let mut raw = Raw::start(&theirs.config, &theirs.worktree()).await;
+        raw.prompt(PROMPT).await;
+        cold.push(ms(begun));
+        news.push(raw.new_ms);
+    }
+    let first = first_turns(which, effort).await;
+    ours.backend().dispose(Duration::from_secs(5)).await;
+    let of = |times: &[Times], pick: fn(&Times) -> f64| times.iter().map(pick).collect::<Samples>().median();
+    let (warm, plain) = (of(&through_us, |t| t.whole_ms), of(&bare, |t| t.whole_ms));
+    let later = of(&through_us, |t| t.first_ms) - of(&bare, |t| t.first_ms);
+    let (cold, new) = (Samples(cold).median(), Samples(news).min());
+    let name = format!("{which:?}").to_lowercase();
+    let mut say = |what: &str, value, unit, goal| {
+        report.figures.push(Figure::new(format!("{name}: {what}"), value, unit, goal));
+    };
+    say("warm turn through us", warm, "ms", Goal::None);
+    say("warm turn, bare protocol", plain, "ms", Goal::None);
+    say("first text later than bare, medians", later, "ms", Goal::AtMost(LATER_MS));
+    say("started for the turn", cold, "ms", Goal::None);
+    // codex starts in 60 ms.
+    let goal = if which == Which::Codex { Goal::None } else { Goal::AtLeast(FASTER) };
+    say("warm, times faster than started for the turn", cold / warm, "×", goal);
+    say("first turn on a ready process", first, "ms", Goal::None);
+    say("the same, of a warm turn and session/new", first / (warm + new), "×", Goal::AtMost(FIRST));
+}
+
+/// One turn by the backend.
+async fn turn(subject: &RealAgent, line: &Line) -> Times {
+    let begun = Instant::now();
+    let mut running = line.begin(subject, PROMPT, 256);
+    let mut first_ms = None;
+    while let Some(event) = running.event().await {
+        if matches!(event, TurnEvent::Text(_)) {
+            first_ms.get_or_insert(ms(begun));
+        }
+    }
+    let whole_ms = ms(begun);
+    running.end.await.unwrap().unwrap();
+    Times { first_ms: first_ms.unwrap_or(whole_ms), whole_ms }
+}
+
+/// From the wish for a conversation to the end of its first turn, with a process at hand.
+async fn first_turns(which: Which, effort: &Effort) -> f64 {
+    let mut subject = RealAgent::new(which, Sharing::Own).await;
+    subject.config.spare = 1;
+    let backend = Arc::new(AcpBackend::new(subject.config.clone(), subject.shims.clone()));
+    subject.replace(backend);
+    let mut samples = Vec::new();
+    for round in 0..=effort.cold {
+        ready(&subject).await;
+        let begun = Instant::now();
+        let line = Line::open(&subject).await;
+        turn(&subject, &line).await;
+        // The first one meets its model for the first time.
+        if round > 0 || effort.cold == 1 {
+            samples.push(ms(begun));
+        }
+        subject.backend().release(&line.handle).await.unwrap();
+    }
+    subject.backend().dispose(Duration::from_secs(5)).await;
+    Samples(samples).median()
+}
+
+/// A spare is there, and the machine is quiet again.
+async fn ready(subject: &RealAgent) {
+    let until = Instant::now() + Duration::from_secs(120);
+    while !subject.backend().health().detail.contains("(1 spare)") {
+        assert!(Instant::now() < until, "{:?}", subject.backend().health());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}

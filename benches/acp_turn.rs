@@ -1,0 +1,77 @@
+//! `cargo bench --bench acp_turn`: what warm agents over ACP cost, held against the goals: beside the bare protocol, beside a
+//! start for each turn, with processes kept ready, and with many of them. Real agents with a scripted model where the agent
+//! matters, the fixture agent where only we do. A missed goal is told, not an error. Tests nothing that the tests do not.
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where by a panic")]
+
+mod acp;
+#[allow(dead_code, reason = "the other benchmark uses more of it")]
+#[path = "parts/figures.rs"]
+mod figures;
+#[path = "support/acp.rs"]
+mod support;
+
+use acp::{flood, many, turns};
+use clap::Parser;
+use figures::Report;
+use support::real_agents::Which;
+
+/// What warm agents over ACP cost.
+#[derive(Parser)]
+struct Args {
+    /// A few rounds of everything: shows that the benchmark works, its figures say little
+    #[arg(long)]
+    quick: bool,
+    /// Only opencode and codex, which the tests have installed anyway
+    #[arg(long)]
+    few: bool,
+    /// The figures as JSON, and nothing else on stdout
+    #[arg(long)]
+    json: bool,
+    /// As cargo calls it
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// How often each thing is done.
+pub struct Effort {
+    /// Warm turns.
+    pub warm: usize,
+    /// Starts.
+    pub cold: usize,
+    /// Sessions that are alive at once.
+    pub live: usize,
+    /// Sessions that are given back.
+    pub evicted: usize,
+    /// Updates of the flood.
+    pub updates: usize,
+}
+
+const WHOLE: Effort = Effort { warm: 30, cold: 3, live: 50, evicted: 1000, updates: 100_000 };
+const QUICK: Effort = Effort { warm: 3, cold: 1, live: 5, evicted: 20, updates: 10_000 };
+
+fn main() {
+    let args = Args::parse();
+    let effort = if args.quick { QUICK } else { WHOLE };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut report = Report::default();
+    runtime.block_on(run(&effort, args.quick || args.few, &mut report));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let built = if cfg!(debug_assertions) { "unoptimized build" } else { "optimized build" };
+    let machine = format!("{cores} cores, {} {}, {built}", std::env::consts::OS, std::env::consts::ARCH);
+    if args.json {
+        println!("{:#}", report.as_json(&machine));
+    } else {
+        report.show(&machine);
+    }
+}
+
+async fn run(effort: &Effort, few: bool, report: &mut Report) {
+    flood::measure(effort, report).await;
+    many::live(effort, report).await;
+    many::evicted(effort, report).await;
+    let all = [Which::Codex, Which::Opencode, Which::Claude, Which::Gemini];
+    for which in &all[..if few { 2 } else { 4 }] {
+        eprintln!("measuring: {which:?}");
+        turns::measure(*which, effort, report).await;
+    }
+}
