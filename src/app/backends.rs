@@ -84,8 +84,6 @@ fn acp(
         name: name.as_str().to_owned(),
         program: launch.program,
         args: launch.args,
-        worktree_args: launch.worktree_args,
-        modes_that_trust: launch.modes_that_trust,
         env: launch.env,
         home: launch.home.map_or(Home::Inherited, Home::Isolated),
         cwd: home.to_owned(),

@@ -3,7 +3,7 @@
 use super::agent::{AgentConfig, Home};
 use super::mcp::McpServer;
 use super::preset::Stance;
-use super::{ConfigError, Sharing, program};
+use super::{ConfigError, program};
 use crate::domain::agent::AgentName;
 use serde_json::Value;
 use std::ffi::OsString;
@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 /// Launchers that fetch a program anew and stay between us and it.
 const LAUNCHERS: [&str; 3] = ["npx", "npm", "bunx"];
 
-/// What the processes of an ACP agent are started with, and what its conversations begin with.
+/// What the processes of an ACP agent are started with, and what its conversations begin with. They have to start outside of
+/// every worktree: some agents take the folder that they start in for one that the user trusts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AcpLaunch {
     /// The program itself, never a launcher.
@@ -29,12 +30,6 @@ pub struct AcpLaunch {
     pub session_meta: Option<Value>,
     /// What every conversation gets.
     pub mcp_servers: Vec<McpServer>,
-    /// Modes that may not be chosen in a process that was started with `args` alone: the agent would take the choice for
-    /// the user's trust in what the repository configures. With `worktree_args` they may.
-    pub modes_that_trust: Vec<String>,
-    /// Further arguments of a process that serves conversations in one worktree only; `{worktree}` stands for its path in
-    /// quotes.
-    pub worktree_args: Vec<String>,
 }
 
 /// Why an agent cannot be started.
@@ -103,8 +98,6 @@ impl AgentConfig {
             home,
             session_meta: stance.and_then(Stance::meta),
             mcp_servers: mcp_servers.collect::<Result<_, _>>()?,
-            modes_that_trust: texts(stance.map_or(&[], |stance| stance.modes_that_trust)),
-            worktree_args: texts(stance.map_or(&[], |stance| stance.worktree_args)),
         })
     }
 
@@ -154,17 +147,12 @@ impl AgentConfig {
                            set `repository_config = true` to trust what repositories configure";
             return Some(("mcp_servers", problem.to_owned()));
         }
-        let unbound = self.spare > 0 || self.sharing == Sharing::Shared;
-        let trusts = |mode: &&String| {
-            let stance = known.stance(self.repository_config);
-            stance.modes_that_trust.contains(&mode.as_str())
-        };
-        let mode = self.mode.as_ref().filter(trusts).filter(|_| unbound)?;
-        let problem = format!(
-            "{mode:?} makes it trust what repositories configure, which cannot be undone in a process that was started \
-             before its worktree was known: leave `spare` and `sharing` alone, or set `repository_config = true`"
-        );
-        Some(("mode", problem))
+        if self.repository_config && known.trusting.is_none() {
+            let problem = "it reads what a repository configures only where its process starts, which is never in a \
+                           worktree: leave it out";
+            return Some(("repository_config", problem.to_owned()));
+        }
+        None
     }
 }
 
@@ -172,10 +160,6 @@ impl Stance {
     fn meta(&self) -> Option<Value> {
         self.session_meta.map(|text| serde_json::from_str(text).expect("a test reads every one"))
     }
-}
-
-fn texts(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 #[cfg(test)]

@@ -36,8 +36,8 @@ pub(super) struct Known {
     pub(super) home_files: &'static [(&'static str, &'static str)],
     /// What keeps it from obeying the repository's configuration.
     pub(super) wary: Stance,
-    /// What makes it obey it.
-    pub(super) trusting: Stance,
+    /// What makes it obey it; none where nothing does.
+    pub(super) trusting: Option<Stance>,
     /// Whether the wary one starts no MCP servers at all, ours included.
     pub(super) wary_without_mcp: bool,
 }
@@ -47,13 +47,9 @@ pub(super) struct Stance {
     pub(super) env: &'static [(&'static str, &'static str)],
     /// `_meta` of `session/new`, `load` and `resume`, as JSON.
     pub(super) session_meta: Option<&'static str>,
-    /// Arguments of a process that serves one worktree; `{worktree}` stands for its path in quotes.
-    pub(super) worktree_args: &'static [&'static str],
-    /// Modes whose choice makes the agent trust the worktree, unless `worktree_args` forbid it.
-    pub(super) modes_that_trust: &'static [&'static str],
 }
 
-const NOTHING: Stance = Stance { env: &[], session_meta: None, worktree_args: &[], modes_that_trust: &[] };
+const NOTHING: Stance = Stance { env: &[], session_meta: None };
 
 static OPENCODE: Known = Known {
     package: Some(Package::Opencode),
@@ -71,7 +67,7 @@ static OPENCODE: Known = Known {
     home_files: &[],
     // Its AGENTS.md goes with the repository's configuration (seen on 1.18.33).
     wary: Stance { env: &[("OPENCODE_DISABLE_PROJECT_CONFIG", "1")], ..NOTHING },
-    trusting: NOTHING,
+    trusting: Some(NOTHING),
     wary_without_mcp: false,
 };
 
@@ -95,7 +91,7 @@ static CLAUDE: Known = Known {
         session_meta: Some(r#"{"claudeCode":{"options":{"settingSources":["user"]}}}"#),
         ..NOTHING
     },
-    trusting: NOTHING,
+    trusting: Some(NOTHING),
     wary_without_mcp: false,
 };
 
@@ -109,18 +105,11 @@ static CODEX: Known = Known {
         ".codex/config.toml",
         "check_for_update_on_startup = false\n\n[analytics]\nenabled = false\n",
     )],
-    // An untrusted project's `.codex` is not read, its AGENTS.md is. But to choose one of these modes writes trust for
-    // the worktree into the agent's own configuration, and the next process obeys (seen on 0.16.0); an argument beats
-    // that entry.
-    wary: Stance {
-        worktree_args: &["-c", r#"projects={{worktree}={trust_level="untrusted"}}"#],
-        modes_that_trust: &["auto", "full-access"],
-        ..NOTHING
-    },
-    trusting: Stance {
-        worktree_args: &["-c", r#"projects={{worktree}={trust_level="trusted"}}"#],
-        ..NOTHING
-    },
+    // It reads the `.codex` of the folder that its process starts in, once, and only where that is trusted: never that of
+    // a worktree, as processes start elsewhere. It has to stay so: to choose the mode auto or full-access writes trust in
+    // the worktree into the agent's own configuration (seen on 0.16.0). AGENTS.md is read.
+    wary: NOTHING,
+    trusting: None,
     wary_without_mcp: false,
 };
 
@@ -136,7 +125,7 @@ static GEMINI: Known = Known {
     )],
     // It wins over folderTrust in the user's settings. GEMINI.md and the modes autoEdit and yolo go with it (0.61.0).
     wary: Stance { env: &[("GEMINI_CLI_TRUST_WORKSPACE", "false")], ..NOTHING },
-    trusting: Stance { env: &[("GEMINI_CLI_TRUST_WORKSPACE", "true")], ..NOTHING },
+    trusting: Some(Stance { env: &[("GEMINI_CLI_TRUST_WORKSPACE", "true")], ..NOTHING }),
     wary_without_mcp: true,
 };
 
@@ -148,7 +137,7 @@ static GOOSE: Known = Known {
     home_env: &[],
     home_files: &[],
     wary: NOTHING,
-    trusting: NOTHING,
+    trusting: Some(NOTHING),
     wary_without_mcp: false,
 };
 
@@ -190,7 +179,7 @@ impl Preset {
 
 impl Known {
     pub(super) fn stance(&self, obeys_repository: bool) -> &Stance {
-        if obeys_repository { &self.trusting } else { &self.wary }
+        self.trusting.as_ref().filter(|_| obeys_repository).unwrap_or(&self.wary)
     }
 }
 
@@ -206,7 +195,7 @@ mod tests {
             assert_eq!(serde_json::to_value(preset).unwrap(), preset.as_str());
             let known = preset.known();
             assert!(!known.names.is_empty());
-            for stance in [&known.wary, &known.trusting] {
+            for stance in [known.stance(false), known.stance(true)] {
                 let meta = stance.session_meta.map(serde_json::from_str::<Value>);
                 assert!(meta.is_none_or(|meta| meta.is_ok_and(|meta| meta.is_object())), "{preset:?}");
             }

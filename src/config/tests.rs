@@ -133,7 +133,7 @@ fn a_value_that_cannot_be_used_says_what_would_be_right() {
         ("[agents.claude.limits]\ncpu_percent = 0", "agents.claude.limits.cpu_percent"),
         ("[[agents.claude.mcp_servers]]\nname = \"m\"", "MCP server m"),
         ("[[agents.gemini.mcp_servers]]\nname = \"m\"\ncommand = \"x\"", "repository_config = true"),
-        ("[agents.codex]\nmode = \"auto\"\nspare = 1", "makes it trust"),
+        ("[agents.codex]\nrepository_config = true", "never in a worktree"),
         ("[agents.a]\nbackend = \"magic\"", "use opencode_server"),
         ("[agents.a]\nhome = \"mine\"", "inherit, isolated"),
         ("[agents.a]\nstall_secs = 0", "agents.a.stall_secs"),

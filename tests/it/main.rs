@@ -26,6 +26,7 @@ mod queue_model;
 mod queue_traps;
 mod rate_limits;
 mod real_agents;
+mod repository_configuration;
 mod rescue;
 mod schema;
 mod scripted_backend;

@@ -12,7 +12,6 @@ use crate::domain::turn::StopForce;
 use crate::process::Shims;
 use serde_json::json;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -107,28 +106,28 @@ impl Life {
         &self.config
     }
 
-    /// A process for one more conversation, in this worktree.
+    /// A process for one more conversation.
     ///
     /// # Errors
     /// When none can be started, or the circuit is open, or the backend was disposed.
     ///
     /// # Cancel safety
     /// May be dropped at any point: what was started is ended.
-    pub(super) async fn process(self: &Arc<Self>, worktree: &Path) -> Result<Unclaimed, BackendError> {
+    pub(super) async fn process(self: &Arc<Self>) -> Result<Unclaimed, BackendError> {
         match self.config.sharing {
             Sharing::Own => {
                 let ready = self.take_ready();
                 self.refill();
                 match ready {
                     Some(process) => Ok(Unclaimed { process, keep: false }),
-                    None => Ok(Unclaimed { process: self.start(Some(worktree)).await?, keep: false }),
+                    None => Ok(Unclaimed { process: self.start().await?, keep: false }),
                 }
             }
             Sharing::Shared => {
                 let mut shared = self.shared.lock().await;
                 let process = match shared.as_ref().filter(|process| !process.is_lost()) {
                     Some(process) => Arc::clone(process),
-                    None => self.start(None).await?,
+                    None => self.start().await?,
                 };
                 *shared = Some(Arc::clone(&process));
                 Ok(Unclaimed { process, keep: true })
@@ -149,8 +148,7 @@ impl Life {
 
     /// Sees to it that as many as configured are ready, off the way of whoever took one.
     pub(super) fn refill(self: &Arc<Self>) {
-        let in_vain = self.config.sharing == Sharing::Shared || !self.config.worktree_args.is_empty();
-        if self.config.spare == 0 || in_vain {
+        if self.config.spare == 0 || self.config.sharing == Sharing::Shared {
             return;
         }
         if self.over.is_cancelled() || std::mem::replace(&mut self.state().refilling, true) {
@@ -160,7 +158,7 @@ impl Life {
         self.tracker.spawn(async move {
             while life.wants_ready() {
                 // What cannot be started now is tried with the next need.
-                let Ok(process) = life.start(None).await else { break };
+                let Ok(process) = life.start().await else { break };
                 life.state().ready.push_back(process);
             }
             life.state().refilling = false;
@@ -173,7 +171,7 @@ impl Life {
         !self.over.is_cancelled() && state.ready.len() < self.config.spare
     }
 
-    async fn start(self: &Arc<Self>, worktree: Option<&Path>) -> Result<Arc<Process>, BackendError> {
+    async fn start(self: &Arc<Self>) -> Result<Arc<Process>, BackendError> {
         let pause = {
             let mut state = self.state();
             match state.failures.verdict(Instant::now()) {
@@ -184,7 +182,7 @@ impl Life {
         let _starting = Starting::new(self);
         let start = async {
             tokio::time::sleep(pause).await;
-            start(&self.config, worktree, &self.shims, &self.tracker).await
+            start(&self.config, &self.shims, &self.tracker).await
         };
         let started = tokio::select! {
             started = start => started,

@@ -52,12 +52,6 @@ pub struct AcpConfig {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Further arguments of a process that serves one worktree, `{worktree}` in them standing for its path in quotes. An agent
-    /// with such has no spares: they are started before their worktree is known.
-    pub worktree_args: Vec<String>,
-    /// Modes that are not set in a process without `worktree_args`: the agent would take the choice for the user's trust in
-    /// what the repository configures.
-    pub modes_that_trust: Vec<String>,
     /// Added to the allow-listed environment.
     pub env: Vec<(String, String)>,
     /// Where it keeps logins, configuration and conversations.

@@ -31,7 +31,7 @@ pub(super) async fn open(
     if let Some(live) = wanted.and_then(|id| life.live(id)) {
         return Ok((live, SessionOrigin::Reused));
     }
-    let process = life.process(&opts.worktree).await?;
+    let process = life.process().await?;
     let cwd = cwd_of(&opts.worktree)?;
     if let Some(id) = wanted
         && let Some(conversation) = again(life, process.process(), id, &opts.worktree, cwd).await?

@@ -34,8 +34,6 @@ pub(super) struct Process {
     pub(super) able: Capabilities,
     pub(super) router: Arc<Router>,
     pub(super) counts: Arc<Counts>,
-    /// It serves one worktree alone, and was told so.
-    pub(super) is_bound: bool,
     connection: ConnectionTo<Agent>,
     /// Why it is gone, once it is.
     lost: watch::Sender<Option<String>>,
@@ -127,7 +125,6 @@ impl Process {
         pid: u32,
         able: Capabilities,
         (router, counts): (Arc<Router>, Arc<Counts>),
-        is_bound: bool,
         connection: ConnectionTo<Agent>,
     ) -> Self {
         Self {
@@ -135,7 +132,6 @@ impl Process {
             able,
             router,
             counts,
-            is_bound,
             connection,
             lost: watch::Sender::new(None),
             stop: watch::Sender::new(None),

@@ -12,8 +12,6 @@ use crate::process::{Child, ChildSpec, Environment, Shims, StdinMode, StopPlan};
 use agent_client_protocol::Agent;
 use agent_client_protocol::v1::ConnectionTo;
 use serde_json::{Value, json};
-use std::ffi::OsString;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -37,7 +35,7 @@ pub(super) enum StartError {
     Incompatible(String),
 }
 
-/// Starts a process, for one worktree or for any, and initialises it. What did not get so far is ended.
+/// Starts a process and initialises it. What did not get so far is ended.
 ///
 /// # Errors
 /// [`StartError`], with the last words of the process.
@@ -46,7 +44,6 @@ pub(super) enum StartError {
 /// When the future is dropped, what was started is ended.
 pub(super) async fn start(
     config: &AcpConfig,
-    worktree: Option<&Path>,
     shims: &Shims,
     tracker: &TaskTracker,
 ) -> Result<Arc<Process>, StartError> {
@@ -54,7 +51,7 @@ pub(super) async fn start(
     let spec = ChildSpec {
         name: format!("agent {}", config.name),
         program: config.program.clone(),
-        args: arguments(config, worktree),
+        args: config.args.clone(),
         env: environment(config),
         cwd: config.cwd.clone(),
         stdin: StdinMode::Piped,
@@ -76,8 +73,7 @@ pub(super) async fn start(
     let able = initialize(config, &connection, child.get(), broken.clone()).await?;
     let child = child.ready();
     let pid = child.pid();
-    let is_bound = worktree.is_some() && !config.worktree_args.is_empty();
-    let process = Arc::new(Process::new(pid, able, (router, counts), is_bound, connection));
+    let process = Arc::new(Process::new(pid, able, (router, counts), connection));
     end_if_dropped.disarm();
     tracing::debug!(agent = config.name, pid, ms = begun.elapsed().as_millis(), "an agent process is ready");
     tracker.spawn(watch_over(Arc::clone(&process), child, broken, terminals, over));
@@ -106,15 +102,6 @@ impl Drop for Unready<'_> {
             self.tracker.spawn(async move { child.stop(StopForce::Kill).await });
         }
     }
-}
-
-fn arguments(config: &AcpConfig, worktree: Option<&Path>) -> Vec<OsString> {
-    let more = worktree.into_iter().flat_map(|worktree| {
-        // JSON's way to quote a text is understood by TOML too.
-        let quoted = Value::from(worktree.to_string_lossy()).to_string();
-        config.worktree_args.iter().map(move |arg| arg.replace("{worktree}", &quoted).into())
-    });
-    config.args.iter().cloned().chain(more).collect()
 }
 
 /// The environment: an allow-list, a home of its own if it has one, and the agent's own settings.

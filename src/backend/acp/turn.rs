@@ -90,28 +90,17 @@ impl Turn {
             right = conversation.begin() => right,
             reason = process.lost() => return Err(BackendError::Lost(reason)),
         };
-        let (settings, refused) = self.without_modes_that_trust(settings);
-        let mut notices = tokio::select! {
+        let notices = tokio::select! {
             notices = settings::apply(process, conversation, &self.live.base, &settings) => {
                 notices.map_err(ending::of_error)?
             }
             () = self.stopped_before(&mut io) => return Ok(TurnEnd::Cancelled),
         };
-        notices.extend(refused);
         conversation.settled().await;
         let end = self.converse(text, notices, io).await;
         conversation.stop_listening();
         process.turn_ended();
         end
-    }
-
-    fn without_modes_that_trust(&self, mut wishes: TaskSettings) -> (TaskSettings, Option<String>) {
-        let trusts = |mode: &String| self.life.config().modes_that_trust.contains(mode);
-        let trusting = wishes.mode_id.take_if(|mode| trusts(mode) && !self.live.process.is_bound);
-        let notice = trusting.map(|mode| {
-            format!("mode {mode:?} was dropped: the agent would trust what the repository configures (see repository_config)")
-        });
-        (wishes, notice)
     }
 
     async fn converse(

@@ -75,12 +75,6 @@ fn what_a_repository_configures_is_off_unless_it_is_allowed() {
     let (wary, trusting) = both(Preset::Opencode);
     assert_eq!(variable(&wary, "OPENCODE_DISABLE_PROJECT_CONFIG"), Some("1"));
     assert_eq!(variable(&trusting, "OPENCODE_DISABLE_PROJECT_CONFIG"), None);
-
-    let (wary, trusting) = both(Preset::Codex);
-    assert_eq!(wary.worktree_args, ["-c", r#"projects={{worktree}={trust_level="untrusted"}}"#]);
-    assert_eq!(wary.modes_that_trust, ["auto", "full-access"]);
-    assert!(wary.args.is_empty() && trusting.modes_that_trust.is_empty());
-    assert!(trusting.worktree_args[1].contains(r#"trust_level="trusted""#));
 }
 
 #[test]

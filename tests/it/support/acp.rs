@@ -28,8 +28,6 @@ pub fn acp_config(name: &str, program: &Path, folder: &Path) -> AcpConfig {
         name: name.to_owned(),
         program: program.to_owned(),
         args: Vec::new(),
-        worktree_args: Vec::new(),
-        modes_that_trust: Vec::new(),
         env: Vec::new(),
         home: Home::Isolated(folder.to_owned()),
         cwd: folder.to_owned(),
