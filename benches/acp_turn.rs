@@ -7,13 +7,11 @@ mod acp;
 #[allow(dead_code, reason = "the other benchmark uses more of it")]
 #[path = "parts/figures.rs"]
 mod figures;
-#[path = "support/acp.rs"]
-mod support;
 
+use acp::support::real_agents::Which;
 use acp::{flood, many, turns};
 use clap::Parser;
 use figures::Report;
-use support::real_agents::Which;
 
 /// What warm agents over ACP cost.
 #[derive(Parser)]

@@ -1,10 +1,10 @@
 //! One agent that says all it can, and another beside it that should not feel it.
 
 use super::raw::ms;
+use super::support::acp::FixtureAgent;
+use super::support::conformance::{Line, Policy, Subject};
 use crate::Effort;
 use crate::figures::{Figure, Goal, Report, Samples};
-use crate::support::acp::FixtureAgent;
-use crate::support::conformance::{Line, Policy, Subject};
 use std::time::{Duration, Instant};
 
 const PER_SECOND: f64 = 10_000.0;

@@ -1,13 +1,13 @@
 //! Many conversations: alive in the real program, and given back in a pool.
 
 use super::flood::resident_mb;
+use super::support::acp::FixtureAgent;
+use super::support::cluster::fresh_database;
+use super::support::conformance::{Line, Subject};
+use super::support::fixture_agent::fixture_agent;
+use super::support::serve::Place;
 use crate::Effort;
 use crate::figures::{Figure, Goal, Report};
-use crate::support::acp::FixtureAgent;
-use crate::support::cluster::fresh_database;
-use crate::support::conformance::{Line, Subject};
-use crate::support::fixture_agent::fixture_agent;
-use crate::support::serve::Place;
 use futures::{StreamExt, stream};
 use nix::sys::signal::Signal;
 use std::time::Duration;

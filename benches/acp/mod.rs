@@ -3,4 +3,5 @@
 pub mod flood;
 pub mod many;
 mod raw;
+pub mod support;
 pub mod turns;

@@ -1,10 +1,10 @@
 //! A warm turn beside the bare protocol, beside a start for the turn, and the first turn on a process that was ready.
 
 use super::raw::{Raw, Times, ms};
+use super::support::conformance::{Line, Subject};
+use super::support::real_agents::{RealAgent, Which};
 use crate::Effort;
 use crate::figures::{Figure, Goal, Report, Samples};
-use crate::support::conformance::{Line, Subject};
-use crate::support::real_agents::{RealAgent, Which};
 use agentpool::backend::acp::{AcpBackend, Sharing};
 use agentpool::domain::turn::TurnEvent;
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 
 use super::{Store, StoreError, sql, when_busy_again};
 use serde_json::Value;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 /// Seconds that a lease lasts without being renewed.
@@ -191,13 +191,11 @@ impl Store {
         let tx = client.transaction().await?;
         let finished = if finishes.is_empty() { Vec::new() } else { finish(&tx, finishes).await? };
         // At hand before anything is sent, so that the order below is the order of the statements.
-        for statement in [sql!("queue/claim"), sql!("queue/hint_others"), sql!("events/notify")] {
-            tx.prepare_cached(statement).await?;
-        }
+        let statement = tx.prepare_cached(sql!("queue/claim")).await?;
         let claimed = async {
             match wish.hands == 0 || wish.agents.is_empty() {
                 true => Ok((Vec::new(), Vec::new())),
-                false => claim(&tx, wish).await,
+                false => claim(&tx, &statement, wish).await,
             }
         };
         // Sent in one go. A lane that was freed and is claimed in the same breath is not ready for others any more.
@@ -307,11 +305,11 @@ async fn hint(
 
 async fn claim(
     tx: &deadpool_postgres::Transaction<'_>,
+    claim: &Statement,
     wish: &ClaimWish,
 ) -> Result<(Vec<ClaimedRow>, Vec<Uuid>), StoreError> {
-    let claim = tx.prepare_cached(sql!("queue/claim")).await?;
     let rows = tx
-        .query(&claim, &[&wish.node, &wish.incarnation, &i64::from(wish.hands), &wish.agents, &LEASE_SECS])
+        .query(claim, &[&wish.node, &wish.incarnation, &i64::from(wish.hands), &wish.agents, &LEASE_SECS])
         .await?;
     let (claimed, phantoms): (Vec<&Row>, Vec<&Row>) =
         rows.iter().partition(|row| row.get::<_, Option<Uuid>>("id").is_some());

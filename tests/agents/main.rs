@@ -13,9 +13,11 @@
 mod support;
 
 use agentpool::backend::acp::Sharing;
+use agentpool::config::Preset;
 use support::conformance::keeps_every_promise;
 use support::one_conversation::one_conversation;
 use support::real_agents::{RealAgent, Which};
+use support::repository_configuration::stays_off_and_goes_on;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn claude_keeps_every_promise() {
@@ -35,4 +37,14 @@ async fn a_conversation_with_claude_outlives_its_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_with_gemini_outlives_its_process() {
     one_conversation(Which::Gemini).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claude_obeys_no_repository_unless_it_may() {
+    stays_off_and_goes_on(Which::Claude, Preset::Claude).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gemini_obeys_no_repository_unless_it_may() {
+    stays_off_and_goes_on(Which::Gemini, Preset::Gemini).await;
 }

@@ -11,13 +11,15 @@ use std::path::Path;
 type Tree = BTreeMap<String, String>;
 
 /// Where programs begin, and the folder that their modules lie in.
-const ROOTS: [(&str, &str); 6] = [
+const ROOTS: [(&str, &str); 8] = [
     ("src/lib.rs", "src/"),
     ("src/main.rs", "src/"),
     ("tests/it/main.rs", "tests/it/"),
     ("tests/fixture_agent/main.rs", "tests/fixture_agent/"),
     ("tests/kill/main.rs", "tests/kill/"),
+    ("tests/agents/main.rs", "tests/agents/"),
     ("benches/warm_turn.rs", "benches/"),
+    ("benches/acp_turn.rs", "benches/"),
 ];
 /// Longest file of src, in lines.
 const LINES_MAX: usize = 400;

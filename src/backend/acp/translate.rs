@@ -59,6 +59,11 @@ impl Translation {
         self.refused.insert(id.to_owned());
     }
 
+    /// A call was refused.
+    pub(super) fn was_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
     /// What the turn's end says of calls that were refused and of which nothing was heard since.
     pub(super) fn close(&mut self) -> Vec<TurnEvent> {
         let open = |call: &&mut ToolCall| matches!(call.status, ToolStatus::Pending | ToolStatus::Running);

@@ -141,6 +141,7 @@ impl Turn {
         }
         course.cancel_questions(&mut hearing);
         let was_stopped = course.stopping.is_some();
+        let was_refused = course.translation.was_refused();
         course.flush(&io.events).await;
         let end = match &answer {
             Ok(answer) => {
@@ -156,6 +157,11 @@ impl Turn {
         match answer {
             // Agents answer a cancel that came early with an end like any other.
             Ok(_) if was_stopped => Ok(TurnEnd::Cancelled),
+            // Nobody cancelled: that is how some agents end a turn in which they were refused something.
+            Ok(_) if matches!(end, Ok(TurnEnd::Cancelled)) && was_refused => Ok(TurnEnd::Completed {
+                stop_reason: "refused_permission".to_owned(),
+                usage: usage.unwrap_or_default(),
+            }),
             Ok(_) => end,
             Err(error) => Err(ending::of_error(error)),
         }

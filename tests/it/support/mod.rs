@@ -21,6 +21,7 @@ pub mod queue;
 pub mod queue_model;
 pub mod real_agents;
 pub mod repos;
+pub mod repository_configuration;
 pub mod serve;
 pub mod shims;
 pub mod source;
