@@ -5,6 +5,7 @@ mod data_folder;
 mod error;
 mod keepers;
 mod local_node;
+mod pool_view;
 mod postgres;
 
 pub use crate::store::StoreError;

@@ -176,6 +176,10 @@ pub struct BackendHealth {
     pub detail: String,
     /// Process ids of its direct children (the agents, not their shims).
     pub pids: Vec<u32>,
+    /// Processes that came up since it was made.
+    pub starts: u64,
+    /// Those of them that ended without being asked to.
+    pub lost: u64,
 }
 
 /// Where a backend stands.

@@ -2,7 +2,7 @@
 
 use super::client::{Client, ClientArgs};
 use super::{CliError, Exit, output};
-use crate::wire::api::{BackendView, PoolView, SlotView};
+use crate::wire::pool::{BackendView, CountersView, PoolView, SlotView, TimesView};
 
 /// Arguments of `pool`.
 #[derive(clap::Args, Debug)]
@@ -20,11 +20,14 @@ pub(super) async fn run(args: PoolArgs) -> Result<Exit, CliError> {
         output::json(&pool)?;
         return Ok(Exit::Done);
     }
-    let PoolView { size, busy, idle, evictions, slots, backends } = pool;
+    let PoolView { size, busy, idle, evictions, counters, slots, backends } = pool;
     output::line(&format!("{size} warm: {busy} busy, {idle} idle; {evictions} given back since the start"))?;
+    for line in since_the_start(&counters) {
+        output::line(&line)?;
+    }
     if !backends.is_empty() {
         output::line("")?;
-        let header = ["BACKEND", "STATE", "MEMORY", "PIDS", "DETAIL"];
+        let header = ["BACKEND", "STATE", "MEMORY", "STARTS", "LOST", "PIDS", "DETAIL"];
         output::table("", &header, backends.into_iter().map(backend).collect())?;
     }
     if !slots.is_empty() {
@@ -35,6 +38,46 @@ pub(super) async fn run(args: PoolArgs) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
+/// A line of what became of turns' wishes for a conversation, and one of what was given back, where there is anything to tell.
+fn since_the_start(of: &CountersView) -> Vec<String> {
+    let mut lines = Vec::new();
+    if of.warm.count + of.cold.count + of.failed > 0 {
+        let told = [
+            (of.hits, "warm"),
+            (of.resumed, "resumed"),
+            (of.new, "new"),
+            (of.new_instead_of_resumed, "new instead of resumed"),
+            (of.failed, "failed"),
+        ];
+        lines.push(format!("conversations: {}", those(&told)));
+        let took = [("warm", &of.warm), ("cold", &of.cold)];
+        let took = took.iter().filter(|(_, times)| times.count > 0).map(|(what, times)| took_of(what, times));
+        let took: Vec<String> = took.collect();
+        if !took.is_empty() {
+            lines.push(format!("ready after: {}", took.join("; ")));
+        }
+    }
+    let given_back = [
+        (of.evicted_idle, "idle for too long"),
+        (of.evicted_too_many, "too many"),
+        (of.releases_failed, "not confirmed"),
+    ];
+    if given_back.iter().any(|(count, _)| *count > 0) {
+        lines.push(format!("given back: {}", those(&given_back)));
+    }
+    lines
+}
+
+fn those(counts: &[(u64, &str)]) -> String {
+    let told = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    told.collect::<Vec<_>>().join(", ")
+}
+
+fn took_of(what: &str, times: &TimesView) -> String {
+    let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0} ms"));
+    format!("{what} {} (p95 {}, last {})", ms(times.p50_ms), ms(times.p95_ms), ms(Some(times.last_ms)))
+}
+
 fn backend(of: BackendView) -> Vec<String> {
     let pids: Vec<String> = of.pids.iter().map(u32::to_string).collect();
     let memory = match of.resident_bytes {
@@ -42,7 +85,7 @@ fn backend(of: BackendView) -> Vec<String> {
         bytes => format!("{} MB", bytes / 1_000_000),
     };
     let state = output::standing(of.state, of.parked_until);
-    vec![of.agent, state, memory, pids.join(" "), of.detail]
+    vec![of.agent, state, memory, of.starts.to_string(), of.lost.to_string(), pids.join(" "), of.detail]
 }
 
 fn slot(of: SlotView) -> Vec<String> {

@@ -2,8 +2,9 @@
 
 use super::Api;
 use super::problem::Refusal;
-use crate::wire::api::{AgentView, PoolView};
+use crate::wire::api::AgentView;
 use crate::wire::health::HealthView;
+use crate::wire::pool::PoolView;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -63,6 +64,11 @@ pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
         pool_size: pool.size,
         busy: pool.busy,
         idle: pool.idle,
+        hits: pool.counters.hits,
+        misses: pool.counters.cold.count,
+        cold_p50_ms: pool.counters.cold.p50_ms,
+        evictions: pool.evictions,
+        lost: pool.backends.iter().map(|backend| backend.lost).sum(),
         backends: pool.backends.into_iter().map(|backend| (backend.agent, backend.state)).collect(),
         queued: depth.map(|(queued, _)| queued),
         running: depth.map(|(_, running)| running),

@@ -2,7 +2,7 @@
 
 use crate::domain::ids::{NodeId, SessionId};
 use crate::store::sessions::{EndedConversation, SessionDetail};
-use crate::wire::api::{BackendView, PoolView};
+use crate::wire::pool::{BackendView, PoolView};
 use async_trait::async_trait;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -34,7 +34,7 @@ pub struct SlotView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Give it back.
-    Evict,
+    Evict(Reason),
     /// Keep: a turn runs.
     Busy,
     /// Keep: a person is asked.
@@ -47,6 +47,15 @@ pub enum Verdict {
     Keep,
 }
 
+/// Why a slot is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nobody used it for the time to live.
+    Idle,
+    /// There are too many.
+    TooMany,
+}
+
 /// One verdict a slot, in the order given.
 pub fn verdicts(slots: &[SlotView], limits: &Limits) -> Vec<(SessionKey, Verdict)> {
     let mut idle: Vec<&SlotView> = slots.iter().filter(|slot| protected(slot).is_none()).collect();
@@ -57,8 +66,10 @@ pub fn verdicts(slots: &[SlotView], limits: &Limits) -> Vec<(SessionKey, Verdict
         .iter()
         .map(|slot| {
             let verdict = protected(slot).unwrap_or({
-                if slot.idle >= limits.idle_ttl || least_recent.contains(&&slot.key) {
-                    Verdict::Evict
+                if slot.idle >= limits.idle_ttl {
+                    Verdict::Evict(Reason::Idle)
+                } else if least_recent.contains(&&slot.key) {
+                    Verdict::Evict(Reason::TooMany)
                 } else {
                     Verdict::Keep
                 }
@@ -105,14 +116,14 @@ mod tests {
 
     #[test]
     fn what_was_idle_for_the_ttl_goes_and_what_was_not_stays() {
-        assert_eq!(decide(&[slot(1, 1800), slot(2, 1799)], 9), [Verdict::Evict, Verdict::Keep]);
+        assert_eq!(decide(&[slot(1, 1800), slot(2, 1799)], 9), [Verdict::Evict(Reason::Idle), Verdict::Keep]);
     }
 
     #[test]
     fn the_least_recently_used_goes_first_when_there_are_too_many() {
         assert_eq!(
             decide(&[slot(1, 5), slot(2, 50), slot(3, 7)], 2),
-            [Verdict::Keep, Verdict::Evict, Verdict::Keep]
+            [Verdict::Keep, Verdict::Evict(Reason::TooMany), Verdict::Keep]
         );
     }
 

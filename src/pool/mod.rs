@@ -1,21 +1,25 @@
 //! The warm cache: one slot an agent session, one backend an agent. Everything here can be lost at any moment; the rows know.
 //! Never reads the queue, never decides whether a task is tried again.
 
+mod counters;
 pub mod eviction;
 mod parking;
 mod slot;
+mod summary;
 
+pub use counters::{Counts, Times};
 pub use parking::PARKED_MAX;
 pub use slot::SlotGuard;
+pub use summary::{PoolSummary, SlotSummary};
 
-use crate::backend::{AgentBackend, AgentSessionHandle, BackendHealth, BackendState};
+use crate::backend::{AgentBackend, AgentSessionHandle, BackendState};
 use crate::domain::agent::AgentName;
 use crate::domain::session::SessionKey;
-use eviction::{Limits, SlotView, Verdict};
+use counters::Counters;
+use eviction::{Limits, Reason, SlotView, Verdict};
 use parking::Parking;
 use slot::Slot;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -33,40 +37,8 @@ struct Inner {
     slots: Mutex<HashMap<SessionKey, Arc<Slot>>>,
     parking: Parking,
     limits: Limits,
-    evictions: AtomicU64,
+    counters: Arc<Counters>,
     given_back: Arc<Notify>,
-}
-
-/// What the health page and `agentpool pool` show.
-#[derive(Clone, Debug)]
-pub struct PoolSummary {
-    /// Slots.
-    pub size: usize,
-    /// Slots in a turn.
-    pub busy: usize,
-    /// Warm slots without a turn.
-    pub idle: usize,
-    /// Slots given back since the start, by idle time or by LRU.
-    pub evictions: u64,
-    /// Every slot.
-    pub slots: Vec<SlotSummary>,
-    /// Every backend.
-    pub backends: Vec<(AgentName, BackendHealth)>,
-    /// Agents that run no turn for so long.
-    pub parked: BTreeMap<AgentName, Duration>,
-}
-
-/// One slot.
-#[derive(Clone, Debug)]
-pub struct SlotSummary {
-    /// Whose.
-    pub key: SessionKey,
-    /// A turn has it.
-    pub busy: bool,
-    /// Seconds since its last turn ended.
-    pub idle_secs: u64,
-    /// The conversation, when one is warm.
-    pub handle: Option<AgentSessionHandle>,
 }
 
 impl AgentPool {
@@ -78,7 +50,7 @@ impl AgentPool {
                 slots: Mutex::default(),
                 parking: Parking::default(),
                 limits,
-                evictions: AtomicU64::new(0),
+                counters: Arc::default(),
                 given_back: Arc::default(),
             }),
         }
@@ -92,11 +64,7 @@ impl AgentPool {
     pub async fn check_out(&self, key: &SessionKey) -> Option<SlotGuard> {
         let backend = self.inner.backends.get(&key.agent)?.clone();
         loop {
-            let slot = self
-                .slots()
-                .entry(key.clone())
-                .or_insert_with(|| Slot::new(key.clone(), self.inner.given_back.clone()))
-                .clone();
+            let slot = self.slots().entry(key.clone()).or_insert_with(|| self.new_slot(key)).clone();
             let guard = slot.lock(backend.clone()).await;
             // The sweep may have taken the slot out of the map while we waited: then it is nobody's, and a new one is made.
             if self.slots().get(key).is_some_and(|now| Arc::ptr_eq(now, guard.slot())) {
@@ -132,8 +100,10 @@ impl AgentPool {
         let now = Instant::now();
         let views: Vec<SlotView> = self.slots().values().map(|slot| slot.view(now)).collect();
         let verdicts = eviction::verdicts(&views, &self.inner.limits);
-        for (key, _) in verdicts.iter().filter(|(_, verdict)| *verdict == Verdict::Evict) {
-            self.evict(key).await;
+        for (key, verdict) in &verdicts {
+            if let Verdict::Evict(reason) = verdict {
+                self.evict(key, *reason).await;
+            }
         }
         verdicts
     }
@@ -144,20 +114,16 @@ impl AgentPool {
     }
 
     /// Gives back what the slot's conversation holds, unless a turn has taken it meanwhile. The conversation stays resumable.
-    pub async fn evict(&self, key: &SessionKey) -> bool {
+    pub async fn evict(&self, key: &SessionKey, reason: Reason) -> bool {
         let (Some(slot), Some(backend)) =
             (self.slots().get(key).cloned(), self.inner.backends.get(&key.agent))
         else {
             return false;
         };
         let Some(mut guard) = slot.try_lock(backend.clone()) else { return false };
-        if let Some(handle) = guard.take_handle()
-            && let Err(error) = backend.release(&handle).await
-        {
-            tracing::warn!(slot = %key, %error, "the agent did not confirm the release");
-        }
+        guard.release().await;
         self.slots().remove(key);
-        self.inner.evictions.fetch_add(1, Ordering::Relaxed);
+        self.inner.counters.evicted(reason);
         true
     }
 
@@ -210,7 +176,7 @@ impl AgentPool {
             size: slots.len(),
             busy,
             idle: slots.len() - busy,
-            evictions: self.inner.evictions.load(Ordering::Relaxed),
+            counts: self.inner.counters.now(),
             slots,
             parked: self
                 .inner
@@ -225,6 +191,10 @@ impl AgentPool {
                 .map(|(name, backend)| (name.clone(), backend.health()))
                 .collect(),
         }
+    }
+
+    fn new_slot(&self, key: &SessionKey) -> Arc<Slot> {
+        Slot::new(key.clone(), self.inner.given_back.clone(), self.inner.counters.clone())
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<Slot>>> {

@@ -5,3 +5,4 @@ pub mod api;
 pub mod event;
 pub mod health;
 pub mod permission;
+pub mod pool;

@@ -18,6 +18,7 @@ mod opencode_faults;
 mod opencode_retold;
 mod opencode_turns;
 mod permissions;
+mod pool;
 mod postgres_faults;
 mod process;
 mod queue;

@@ -298,17 +298,16 @@ impl Life {
                 let open: usize = state.processes.iter().map(|process| process.router.count()).sum();
                 let ready = state.ready.len();
                 let odd = oddities(&state.processes);
-                let lost = state.lost;
+                let took = state.processes.last().map_or(0, |process| process.started_in.as_millis());
                 (
                     BackendState::Up,
                     format!(
-                        "{program}, {count} processes ({ready} spare), {open} conversations, {} starts, {lost} lost{odd}",
-                        state.started
+                        "{program}, {count} processes ({ready} spare), {open} conversations, last start took {took} ms{odd}"
                     ),
                 )
             }
         };
-        BackendHealth { state: status, detail, pids }
+        BackendHealth { state: status, detail, pids, starts: state.started, lost: state.lost }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
