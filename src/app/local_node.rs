@@ -60,7 +60,8 @@ impl LocalNode for NodeHandle {
         self.id
     }
 
-    fn pool(&self) -> PoolView {
+    async fn pool(&self) -> PoolView {
+        self.pool.held().await;
         pool_view::pool(self.pool.summary())
     }
 

@@ -1,9 +1,8 @@
-//! The pool's summary in the words of the API. Pure but for what processes weigh.
+//! The pool's summary in the words of the API. Pure.
 
 use crate::backend::BackendState;
-use crate::pool::{Counts, PoolSummary, SlotSummary, Times};
-use crate::process::resident_bytes;
-use crate::wire::pool::{BackendView, CountersView, PoolView, SlotView, TimesView};
+use crate::pool::{Counts, Held, PoolSummary, SlotSummary, Times};
+use crate::wire::pool::{BackendView, CountersView, MemoryView, PoolView, SlotView, TimesView};
 use chrono::{TimeDelta, Utc};
 use std::time::Duration;
 
@@ -15,7 +14,14 @@ pub(super) fn pool(summary: PoolSummary) -> PoolView {
         idle: summary.idle,
         evictions: summary.counts.evicted(),
         counters: counters(&summary.counts),
-        slots: summary.slots.into_iter().map(slot).collect(),
+        memory: MemoryView {
+            bytes: summary.held.total,
+            budget_bytes: summary.memory_bytes,
+            over_bytes: summary.over_bytes,
+            spare_bytes: summary.held.spares,
+            stray_bytes: summary.held.strays,
+        },
+        slots: summary.slots.into_iter().map(|of| slot(of, &summary.held)).collect(),
     }
 }
 
@@ -30,7 +36,8 @@ pub(super) fn backends(summary: &PoolSummary) -> Vec<BackendView> {
         pids: health.pids.clone(),
         starts: health.starts,
         lost: health.lost,
-        resident_bytes: health.pids.iter().map(|pid| resident_bytes(*pid)).sum(),
+        spares: health.spares.clone(),
+        resident_bytes: summary.held.by_backend.get(agent).copied().unwrap_or_default(),
     });
     views.collect()
 }
@@ -46,6 +53,7 @@ fn counters(counts: &Counts) -> CountersView {
         cold: times(&counts.cold),
         evicted_idle: counts.evicted_idle,
         evicted_too_many: counts.evicted_too_many,
+        evicted_for_memory: counts.evicted_for_memory,
         releases_failed: counts.releases_failed,
     }
 }
@@ -62,12 +70,13 @@ fn times(times: &Times) -> TimesView {
     }
 }
 
-fn slot(slot: SlotSummary) -> SlotView {
+fn slot(slot: SlotSummary, held: &Held) -> SlotView {
     SlotView {
         session_id: slot.key.session.0,
         agent: slot.key.agent.to_string(),
         busy: slot.busy,
         idle_secs: slot.idle_secs,
+        memory_bytes: held.by_slot.get(&slot.key).copied().unwrap_or_default(),
         server_port: slot.handle.as_ref().and_then(|handle| handle.server_port),
         agent_session_id: slot.handle.map(|handle| handle.agent_session_id),
     }

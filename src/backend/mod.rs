@@ -63,6 +63,18 @@ pub trait AgentBackend: Send + Sync {
     /// When the agent did not confirm; the caller logs it and goes on.
     async fn close_session(&self, handle: &AgentSessionHandle) -> Result<(), BackendError>;
 
+    /// The root processes that this conversation alone holds, which [`AgentBackend::release`] would end. None where many share one.
+    fn held_by(&self, _handle: &AgentSessionHandle) -> Vec<u32> {
+        Vec::new()
+    }
+
+    /// Ends the processes that no conversation has yet, and keeps none ready until [`AgentBackend::allow_spares`]. Returns when
+    /// they are gone.
+    async fn give_back_spares(&self) {}
+
+    /// As many processes are kept ready as was configured, as from the start. Returns at once.
+    fn allow_spares(&self) {}
+
     /// Ends every process of the backend; returns when none is left.
     async fn dispose(&self, grace: Duration);
 
@@ -176,6 +188,8 @@ pub struct BackendHealth {
     pub detail: String,
     /// Process ids of its direct children (the agents, not their shims).
     pub pids: Vec<u32>,
+    /// Those of them that wait for a conversation.
+    pub spares: Vec<u32>,
     /// Processes that came up since it was made.
     pub starts: u64,
     /// Those of them that ended without being asked to.

@@ -2,7 +2,7 @@
 
 use super::client::{Client, ClientArgs};
 use super::{CliError, Exit, output};
-use crate::wire::pool::{BackendView, CountersView, PoolView, SlotView, TimesView};
+use crate::wire::pool::{BackendView, CountersView, MemoryView, PoolView, SlotView, TimesView};
 
 /// Arguments of `pool`.
 #[derive(clap::Args, Debug)]
@@ -20,8 +20,9 @@ pub(super) async fn run(args: PoolArgs) -> Result<Exit, CliError> {
         output::json(&pool)?;
         return Ok(Exit::Done);
     }
-    let PoolView { size, busy, idle, evictions, counters, slots, backends } = pool;
+    let PoolView { size, busy, idle, evictions, counters, memory, slots, backends } = pool;
     output::line(&format!("{size} warm: {busy} busy, {idle} idle; {evictions} given back since the start"))?;
+    output::line(&memory_line(&memory))?;
     for line in since_the_start(&counters) {
         output::line(&line)?;
     }
@@ -32,10 +33,28 @@ pub(super) async fn run(args: PoolArgs) -> Result<Exit, CliError> {
     }
     if !slots.is_empty() {
         output::line("")?;
-        let header = ["SESSION", "AGENT", "STATE", "CONVERSATION"];
+        let header = ["SESSION", "AGENT", "STATE", "MEMORY", "CONVERSATION"];
         output::table("", &header, slots.into_iter().map(slot).collect())?;
     }
     Ok(Exit::Done)
+}
+
+fn memory_line(of: &MemoryView) -> String {
+    let mut line = format!("memory: {} MB of {} MB", of.bytes / 1_000_000, of.budget_bytes / 1_000_000);
+    for (bytes, what) in [
+        (of.spare_bytes, "spare processes"),
+        (of.stray_bytes, "left behind"),
+        (of.over_bytes, "over the budget, in use or shared"),
+    ] {
+        if bytes > 0 {
+            line += &format!(", {} MB {what}", bytes.div_ceil(1_000_000));
+        }
+    }
+    line
+}
+
+fn megabytes(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { format!("{} MB", bytes.div_ceil(1_000_000)) }
 }
 
 /// A line of what became of turns' wishes for a conversation, and one of what was given back, where there is anything to tell.
@@ -60,6 +79,7 @@ fn since_the_start(of: &CountersView) -> Vec<String> {
     let given_back = [
         (of.evicted_idle, "idle for too long"),
         (of.evicted_too_many, "too many"),
+        (of.evicted_for_memory, "too much memory"),
         (of.releases_failed, "not confirmed"),
     ];
     if given_back.iter().any(|(count, _)| *count > 0) {
@@ -80,15 +100,13 @@ fn took_of(what: &str, times: &TimesView) -> String {
 
 fn backend(of: BackendView) -> Vec<String> {
     let pids: Vec<String> = of.pids.iter().map(u32::to_string).collect();
-    let memory = match of.resident_bytes {
-        0 => String::new(),
-        bytes => format!("{} MB", bytes / 1_000_000),
-    };
     let state = output::standing(of.state, of.parked_until);
+    let memory = megabytes(of.resident_bytes);
     vec![of.agent, state, memory, of.starts.to_string(), of.lost.to_string(), pids.join(" "), of.detail]
 }
 
 fn slot(of: SlotView) -> Vec<String> {
     let state = if of.busy { "busy".to_owned() } else { format!("idle {}s", of.idle_secs) };
-    vec![of.session_id.to_string(), of.agent, state, of.agent_session_id.unwrap_or_default()]
+    let memory = megabytes(of.memory_bytes);
+    vec![of.session_id.to_string(), of.agent, state, memory, of.agent_session_id.unwrap_or_default()]
 }

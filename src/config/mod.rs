@@ -3,6 +3,7 @@
 
 mod agent;
 mod opencode;
+mod pool;
 mod redact;
 mod sources;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod tests;
 
 pub use agent::{AgentConfig, Home, PermissionConfig, PermissionFallback, PermissionWord};
 pub use opencode::find_opencode;
+pub use pool::PoolConfig;
 pub use sources::{ConfigArgs, ConfigPlace};
 
 use crate::domain::agent::AgentName;
@@ -49,22 +51,6 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The agents by name; without an `[agents]` table the ones that were found on this machine.
     pub agents: BTreeMap<AgentName, AgentConfig>,
-}
-
-/// When warm agents are given back.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PoolConfig {
-    /// Seconds without a turn after which an agent session is released.
-    pub idle_ttl_secs: u64,
-    /// Warm agent sessions at most; beyond, the one that was used longest ago is released.
-    pub live_max: usize,
-}
-
-impl Default for PoolConfig {
-    fn default() -> Self {
-        Self { idle_ttl_secs: 1800, live_max: 64 }
-    }
 }
 
 /// How log lines are written.

@@ -40,7 +40,7 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Refus
 }
 
 pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
-    let pool = api.node.pool();
+    let pool = api.node.pool().await;
     let database = probe(&api).await;
     let depth = match &database {
         Ok(_) => {
@@ -68,6 +68,9 @@ pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
         misses: pool.counters.cold.count,
         cold_p50_ms: pool.counters.cold.p50_ms,
         evictions: pool.evictions,
+        memory_bytes: pool.memory.bytes,
+        memory_budget_bytes: pool.memory.budget_bytes,
+        memory_over_bytes: pool.memory.over_bytes,
         lost: pool.backends.iter().map(|backend| backend.lost).sum(),
         backends: pool.backends.into_iter().map(|backend| (backend.agent, backend.state)).collect(),
         queued: depth.map(|(queued, _)| queued),
@@ -79,7 +82,7 @@ pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
 }
 
 pub(super) async fn pool(State(api): State<Api>) -> Json<PoolView> {
-    Json(api.node.pool())
+    Json(api.node.pool().await)
 }
 
 pub(super) async fn agents(State(api): State<Api>) -> Result<Json<Vec<AgentView>>, Refusal> {

@@ -12,8 +12,8 @@ use std::time::Duration;
 pub trait LocalNode: Send + Sync + 'static {
     /// Which node.
     fn id(&self) -> NodeId;
-    /// The pool, from memory.
-    fn pool(&self) -> PoolView;
+    /// The pool, with what agents hold now.
+    async fn pool(&self) -> PoolView;
     /// Backends by agent, from memory.
     fn backends(&self) -> Vec<BackendView>;
     /// `connecting`, `listening`, or why it is down.

@@ -31,6 +31,8 @@ pub struct Counts {
     pub evicted_idle: u64,
     /// Given back because there were too many.
     pub evicted_too_many: u64,
+    /// Given back because all together held too much memory.
+    pub evicted_for_memory: u64,
     /// Agents that did not confirm that they gave a conversation back.
     pub releases_failed: u64,
 }
@@ -73,7 +75,7 @@ impl Times {
 impl Counts {
     /// Slots that were given back, for whatever reason.
     pub fn evicted(&self) -> u64 {
-        self.evicted_idle + self.evicted_too_many
+        self.evicted_idle + self.evicted_too_many + self.evicted_for_memory
     }
 }
 
@@ -103,6 +105,7 @@ impl Counters {
         match reason {
             Reason::Idle => counts.evicted_idle += 1,
             Reason::TooMany => counts.evicted_too_many += 1,
+            Reason::Memory => counts.evicted_for_memory += 1,
         }
     }
 

@@ -3,11 +3,13 @@
 
 mod counters;
 pub mod eviction;
+mod memory;
 mod parking;
 mod slot;
 mod summary;
 
 pub use counters::{Counts, Times};
+pub use memory::{Held, Scales, Weights};
 pub use parking::PARKED_MAX;
 pub use slot::SlotGuard;
 pub use summary::{PoolSummary, SlotSummary};
@@ -16,7 +18,8 @@ use crate::backend::{AgentBackend, AgentSessionHandle, BackendState};
 use crate::domain::agent::AgentName;
 use crate::domain::session::SessionKey;
 use counters::Counters;
-use eviction::{Limits, Reason, SlotView, Verdict};
+use eviction::{Decision, Limits, Reason, SlotView, Snapshot, Spares, Verdict};
+use memory::{Memory, Processes};
 use parking::Parking;
 use slot::Slot;
 use std::collections::{BTreeMap, HashMap};
@@ -38,12 +41,27 @@ struct Inner {
     parking: Parking,
     limits: Limits,
     counters: Arc<Counters>,
+    memory: Memory,
+    shortage: Mutex<Shortage>,
     given_back: Arc<Notify>,
 }
 
+/// How short memory was at the last sweep.
+#[derive(Clone, Copy, Default)]
+struct Shortage {
+    /// What cannot be given back of what is too much.
+    over_bytes: u64,
+    /// What spares held that were given back for it.
+    withheld_bytes: Option<u64>,
+}
+
 impl AgentPool {
-    /// A pool over these backends.
-    pub fn new(backends: BTreeMap<AgentName, Arc<dyn AgentBackend>>, limits: Limits) -> Self {
+    /// A pool over these backends, whose processes are weighed on these scales.
+    pub fn new(
+        backends: BTreeMap<AgentName, Arc<dyn AgentBackend>>,
+        limits: Limits,
+        scales: Arc<dyn Scales>,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 backends,
@@ -51,6 +69,8 @@ impl AgentPool {
                 parking: Parking::default(),
                 limits,
                 counters: Arc::default(),
+                memory: Memory::new(scales),
+                shortage: Mutex::default(),
                 given_back: Arc::default(),
             }),
         }
@@ -97,15 +117,100 @@ impl AgentPool {
 
     /// One round of eviction: the pure decision, then release under each slot's own lock. Returns what was decided.
     pub async fn sweep(&self) -> Vec<(SessionKey, Verdict)> {
+        let held = self.held().await;
         let now = Instant::now();
-        let views: Vec<SlotView> = self.slots().values().map(|slot| slot.view(now)).collect();
-        let verdicts = eviction::verdicts(&views, &self.inner.limits);
-        for (key, verdict) in &verdicts {
-            if let Verdict::Evict(reason) = verdict {
-                self.evict(key, *reason).await;
+        let weighed = |view: SlotView| SlotView {
+            bytes: held.by_slot.get(&view.key).copied().unwrap_or_default(),
+            ..view
+        };
+        let pool = Snapshot {
+            slots: self.slots().values().map(|slot| weighed(slot.view(now))).collect(),
+            total_bytes: held.total,
+            spare_bytes: held.spares,
+            withheld_bytes: self.shortage().withheld_bytes,
+        };
+        let decision = eviction::decide(&pool, &self.inner.limits);
+        self.tell_of_shortage(&decision, held.total);
+        self.spares(decision.spares, held.spares).await;
+        for (key, verdict) in &decision.verdicts {
+            if let Verdict::Evict(reason) = verdict
+                && self.evict(key, *reason).await
+            {
+                self.inner.memory.has_changed();
             }
         }
-        verdicts
+        decision.verdicts
+    }
+
+    /// What agents hold now, or held two seconds ago at most. Looks at `/proc` off the async threads.
+    pub async fn held(&self) -> Arc<Held> {
+        self.inner.memory.look(|| self.processes()).await
+    }
+
+    fn processes(&self) -> Processes {
+        let slots: Vec<(SessionKey, AgentSessionHandle)> =
+            self.slots().values().filter_map(|slot| slot.warm_handle()).collect();
+        let mut processes = Processes::default();
+        for (name, backend) in &self.inner.backends {
+            let health = backend.health();
+            processes.spares.extend(health.spares);
+            processes.by_backend.insert(name.clone(), health.pids);
+        }
+        for (key, handle) in slots {
+            let (Some(backend), Some(all)) =
+                (self.inner.backends.get(&key.agent), processes.by_backend.get_mut(&key.agent))
+            else {
+                continue;
+            };
+            let own = backend.held_by(&handle);
+            // What runs beside the agents themselves is told by its conversation only.
+            all.extend(own.iter().filter(|pid| !all.contains(pid)).copied().collect::<Vec<_>>());
+            processes.by_slot.insert(key, own);
+        }
+        processes
+    }
+
+    async fn spares(&self, decided: Spares, held_bytes: u64) {
+        match decided {
+            Spares::Leave => {}
+            Spares::GiveBack => {
+                tracing::info!(mb = held_bytes >> 20, "spare processes are given back: memory is short");
+                for backend in self.inner.backends.values() {
+                    backend.give_back_spares().await;
+                }
+                self.shortage().withheld_bytes = Some(held_bytes);
+                self.inner.memory.has_changed();
+            }
+            Spares::Allow => {
+                self.shortage().withheld_bytes = None;
+                self.inner.backends.values().for_each(|backend| backend.allow_spares());
+            }
+        }
+    }
+
+    /// Once when it begins and once when it is over, not at each round.
+    fn tell_of_shortage(&self, decision: &Decision, total_bytes: u64) {
+        let before = std::mem::replace(&mut self.shortage().over_bytes, decision.over_bytes);
+        let budget_mb = self.inner.limits.memory_bytes >> 20;
+        if before == 0 && decision.over_bytes > 0 {
+            tracing::warn!(
+                mb = total_bytes >> 20,
+                budget_mb,
+                over_mb = decision.over_bytes >> 20,
+                "agents hold more than pool.memory_mb, and what is too much is in use or shared: it stays"
+            );
+        } else if before > 0 && decision.over_bytes == 0 {
+            tracing::info!(
+                mb = total_bytes >> 20,
+                budget_mb,
+                "agents hold no more than pool.memory_mb again"
+            );
+        }
+    }
+
+    fn shortage(&self) -> MutexGuard<'_, Shortage> {
+        // Two numbers.
+        self.inner.shortage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves when a turn has given its slot back since the last call: the pool may be over its limit now.
@@ -166,7 +271,7 @@ impl AgentPool {
         }
     }
 
-    /// What is there, from memory alone.
+    /// What is there, from memory alone. What agents hold is as [`AgentPool::held`] last found it.
     pub fn summary(&self) -> PoolSummary {
         let now = Instant::now();
         let mut slots: Vec<SlotSummary> = self.slots().values().map(|slot| slot.summary(now)).collect();
@@ -177,6 +282,9 @@ impl AgentPool {
             busy,
             idle: slots.len() - busy,
             counts: self.inner.counters.now(),
+            held: self.inner.memory.remembered(),
+            memory_bytes: self.inner.limits.memory_bytes,
+            over_bytes: self.shortage().over_bytes,
             slots,
             parked: self
                 .inner

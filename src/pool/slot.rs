@@ -65,6 +65,7 @@ impl Slot {
             awaiting_permission: self.awaiting_permission.load(Ordering::Relaxed),
             queued: self.waiting.load(Ordering::Acquire),
             pinned: false,
+            bytes: 0,
         }
     }
 
@@ -76,6 +77,10 @@ impl Slot {
             idle_secs: now.saturating_duration_since(warm.last_used).as_secs(),
             handle: warm.handle.clone(),
         }
+    }
+
+    pub(super) fn warm_handle(&self) -> Option<(SessionKey, AgentSessionHandle)> {
+        Some((self.key.clone(), self.warm().handle.clone()?))
     }
 
     fn warm(&self) -> MutexGuard<'_, Warm> {

@@ -1,10 +1,12 @@
 //! What the health page and `agentpool pool` show of the pool. Plain values.
 
 use super::counters::Counts;
+use super::memory::Held;
 use crate::backend::{AgentSessionHandle, BackendHealth};
 use crate::domain::agent::AgentName;
 use crate::domain::session::SessionKey;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The pool at one moment.
@@ -18,6 +20,12 @@ pub struct PoolSummary {
     pub idle: usize,
     /// What was done since the start.
     pub counts: Counts,
+    /// What agents held when they were last looked at.
+    pub held: Arc<Held>,
+    /// What they may hold together, in bytes.
+    pub memory_bytes: u64,
+    /// What they hold above that and cannot give back, because it is in use or shared.
+    pub over_bytes: u64,
     /// Every slot.
     pub slots: Vec<SlotSummary>,
     /// Every backend.

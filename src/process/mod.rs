@@ -16,7 +16,7 @@ mod tail;
 pub use child::{Child, ChildExit};
 pub use clock::{BoottimeMs, LeaseClock, Timing, boottime_ms};
 pub use environment::Environment;
-pub use memory::{resident_bytes, worked_ticks};
+pub use memory::{Weights, resident_bytes, worked_ticks};
 pub use shims::Shims;
 
 use nix::unistd::User;

@@ -4,6 +4,7 @@
 use super::child::{Child, ChildState};
 use super::clock::{LeaseClock, Timing};
 use super::keeper::{self, Horizon, Keeper, Start};
+use super::memory::{self, Weights};
 use super::proc_table::ProcTable;
 use super::shim::{CHILD_STDERR_FD, CHILD_STDIN_FD, CHILD_STDOUT_FD, Options};
 use super::tail::Tail;
@@ -126,6 +127,13 @@ impl Shims {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         tracing::error!("processes with our mark are left that cannot be killed");
+    }
+
+    /// What these children hold, and what was left behind. Reads much of `/proc`: not for an async thread.
+    pub fn weigh(&self, children: &[u32]) -> Weights {
+        let table = ProcTable::read();
+        let live = self.lock_live().clone();
+        memory::weigh(&table, children, &live, &self.inner.mark)
     }
 
     /// How many shims are not yet collected.

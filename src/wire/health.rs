@@ -35,6 +35,15 @@ pub struct HealthView {
     /// Agent processes that ended without being asked to, since the start.
     #[serde(default)]
     pub lost: u64,
+    /// What all agents hold with everything that they started, in bytes.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// What they may: `pool.memory_mb`.
+    #[serde(default)]
+    pub memory_budget_bytes: u64,
+    /// What is above that and stays, because it is in use or shared.
+    #[serde(default)]
+    pub memory_over_bytes: u64,
     /// Backends by agent: state.
     pub backends: BTreeMap<String, String>,
     /// Agents that run no turn until then: their provider's limit was reached.

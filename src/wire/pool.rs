@@ -18,6 +18,9 @@ pub struct PoolView {
     /// What was done since the start.
     #[serde(default)]
     pub counters: CountersView,
+    /// What agents hold.
+    #[serde(default)]
+    pub memory: MemoryView,
     /// Every slot.
     pub slots: Vec<SlotView>,
     /// Every backend.
@@ -45,8 +48,26 @@ pub struct CountersView {
     pub evicted_idle: u64,
     /// Given back because there were more than `pool.live_max`.
     pub evicted_too_many: u64,
+    /// Given back because all together held more than `pool.memory_mb`.
+    #[serde(default)]
+    pub evicted_for_memory: u64,
     /// Agents that did not confirm that they gave a conversation back.
     pub releases_failed: u64,
+}
+
+/// What agents hold with everything that they started, in bytes; a page that several processes share counts once altogether.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryView {
+    /// Now.
+    pub bytes: u64,
+    /// What they may: `pool.memory_mb`.
+    pub budget_bytes: u64,
+    /// What is above that and stays, because it is in use or shared.
+    pub over_bytes: u64,
+    /// Of `bytes`: processes that wait for a conversation.
+    pub spare_bytes: u64,
+    /// Of `bytes`: processes that a lost agent left behind and that are about to be ended.
+    pub stray_bytes: u64,
 }
 
 /// How long conversations took to be ready for a prompt, in milliseconds. Percentiles are of the last 256.
@@ -81,6 +102,9 @@ pub struct SlotView {
     pub agent_session_id: Option<String>,
     /// Port of a shared server.
     pub server_port: Option<u16>,
+    /// What processes hold that this conversation alone has, in bytes; none where it shares one.
+    #[serde(default)]
+    pub memory_bytes: u64,
 }
 
 /// A backend.
@@ -97,12 +121,15 @@ pub struct BackendView {
     pub parked_until: Option<DateTime<Utc>>,
     /// Process ids of its direct children.
     pub pids: Vec<u32>,
+    /// Those of them that wait for a conversation.
+    #[serde(default)]
+    pub spares: Vec<u32>,
     /// Processes that came up since the start.
     #[serde(default)]
     pub starts: u64,
     /// Processes that ended without being asked to.
     #[serde(default)]
     pub lost: u64,
-    /// Resident memory of their trees, in bytes.
+    /// Memory of their trees, in bytes.
     pub resident_bytes: u64,
 }

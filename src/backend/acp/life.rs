@@ -49,6 +49,8 @@ struct State {
     processes: Vec<Arc<Process>>,
     ready: VecDeque<Arc<Process>>,
     refilling: bool,
+    /// Memory is short: none are to be ready.
+    without_spares: bool,
     starting: usize,
     failures: Failures,
     last_error: Option<StartError>,
@@ -155,7 +157,12 @@ impl Life {
             while life.wants_ready() {
                 // What cannot be started now is tried with the next need.
                 let Ok(process) = life.start().await else { break };
-                life.state().ready.push_back(process);
+                let mut state = life.state();
+                if state.without_spares {
+                    process.stop(StopForce::Terminate);
+                } else {
+                    state.ready.push_back(process);
+                }
             }
             life.state().refilling = false;
         });
@@ -164,7 +171,27 @@ impl Life {
     fn wants_ready(&self) -> bool {
         let mut state = self.state();
         state.ready.retain(|process| !process.is_lost());
-        !self.over.is_cancelled() && state.ready.len() < self.config.spare
+        let wants = !state.without_spares && !self.over.is_cancelled();
+        wants && state.ready.len() < self.config.spare
+    }
+
+    /// None are ready from here on; returns when those that were are gone.
+    pub(super) async fn give_back_ready(&self) {
+        let ready = {
+            let mut state = self.state();
+            state.without_spares = true;
+            std::mem::take(&mut state.ready)
+        };
+        ready.iter().for_each(|process| process.stop(StopForce::Terminate));
+        for process in ready {
+            process.gone().await;
+        }
+    }
+
+    /// The opposite of [`Life::give_back_ready`].
+    pub(super) fn allow_ready(self: &Arc<Self>) {
+        self.state().without_spares = false;
+        self.refill();
     }
 
     async fn start(self: &Arc<Self>) -> Result<Arc<Process>, BackendError> {
@@ -307,7 +334,8 @@ impl Life {
                 )
             }
         };
-        BackendHealth { state: status, detail, pids, starts: state.started, lost: state.lost }
+        let spares = state.ready.iter().map(|process| process.pid).collect();
+        BackendHealth { state: status, detail, pids, spares, starts: state.started, lost: state.lost }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -260,6 +260,21 @@ impl AgentBackend for AcpBackend {
         Ok(())
     }
 
+    fn held_by(&self, handle: &AgentSessionHandle) -> Vec<u32> {
+        match (self.life.config().sharing, self.life.live(&handle.agent_session_id)) {
+            (Sharing::Own, Some(live)) => live.process.roots(),
+            (Sharing::Own, None) | (Sharing::Shared, _) => Vec::new(),
+        }
+    }
+
+    async fn give_back_spares(&self) {
+        self.life.give_back_ready().await;
+    }
+
+    fn allow_spares(&self) {
+        self.life.allow_ready();
+    }
+
     async fn dispose(&self, grace: Duration) {
         self.life.dispose(grace).await;
     }

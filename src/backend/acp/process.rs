@@ -47,6 +47,7 @@ pub(super) struct Process {
     /// Nothing of it is left.
     gone: CancellationToken,
     turns: AtomicU64,
+    terminals: Terminals,
 }
 
 /// Why there is no process.
@@ -136,6 +137,7 @@ pub(super) async fn start(
         stop: watch::Sender::new(None),
         gone: CancellationToken::new(),
         turns: AtomicU64::new(0),
+        terminals: terminals.clone(),
     });
     end_if_dropped.disarm();
     tracing::debug!(agent = config.name, pid, ms = begun.elapsed().as_millis(), "an agent process is ready");
@@ -389,6 +391,11 @@ impl Process {
     /// Resolves when nothing of it is left.
     pub(super) async fn gone(&self) {
         self.gone.cancelled().await;
+    }
+
+    /// It and what runs in its terminals, while it lives.
+    pub(super) fn roots(&self) -> Vec<u32> {
+        if self.is_lost() { Vec::new() } else { [vec![self.pid], self.terminals.pids()].concat() }
     }
 
     /// Turns that it has ended.

@@ -144,6 +144,11 @@ impl Terminals {
         futures::future::join_all(all.iter().map(|terminal| terminal.child.stop(StopForce::Kill))).await;
     }
 
+    /// The processes that run in them.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.open().values().map(|terminal| terminal.child.pid()).collect()
+    }
+
     /// A terminal is its conversation's alone.
     fn find(&self, owner: &SessionId, id: &TerminalId) -> Result<Arc<Terminal>, Error> {
         let found = self.open().get(&*id.0).filter(|terminal| terminal.owner == *owner.0).cloned();

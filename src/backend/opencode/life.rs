@@ -273,7 +273,7 @@ impl Life {
                 (BackendState::Down, format!("opencode is down{failure}"), Vec::new())
             }
         };
-        BackendHealth { state, detail, pids, starts, lost }
+        BackendHealth { state, detail, pids, spares: Vec::new(), starts, lost }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
