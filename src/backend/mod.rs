@@ -16,7 +16,7 @@ use crate::domain::task::TaskSettings;
 use crate::domain::turn::{Stop, TurnEnd, TurnEvent, TurnRef};
 use crate::domain::usage::Usage;
 use async_trait::async_trait;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -35,6 +35,13 @@ pub trait AgentBackend: Send + Sync {
         key: &SessionKey,
         opts: &EnsureSession,
     ) -> Result<AgentSessionHandle, BackendError>;
+
+    /// A worktree was made and its first turn is on its way: what makes that turn faster may be begun. Nothing is started that does
+    /// not run, nothing depends on it, and whoever calls it does not wait for it.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any point.
+    async fn prewarm(&self, _worktree: &Path) {}
 
     /// One turn. `turn` carries events out (bounded: a slow store slows the agent), stops and permission answers in.
     /// Returns when the agent's own end of *this* turn was seen.

@@ -5,6 +5,7 @@ mod counters;
 pub mod eviction;
 mod memory;
 mod parking;
+mod prewarm;
 mod slot;
 mod summary;
 
@@ -21,8 +22,10 @@ use counters::Counters;
 use eviction::{Decision, Limits, Reason, SlotView, Snapshot, Spares, Verdict};
 use memory::{Memory, Processes};
 use parking::Parking;
+use prewarm::Prewarming;
 use slot::Slot;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -42,6 +45,7 @@ struct Inner {
     limits: Limits,
     counters: Arc<Counters>,
     memory: Memory,
+    prewarming: Prewarming,
     shortage: Mutex<Shortage>,
     given_back: Arc<Notify>,
 }
@@ -70,6 +74,7 @@ impl AgentPool {
                 limits,
                 counters: Arc::default(),
                 memory: Memory::new(scales),
+                prewarming: Prewarming::default(),
                 shortage: Mutex::default(),
                 given_back: Arc::default(),
             }),
@@ -90,6 +95,13 @@ impl AgentPool {
             if self.slots().get(key).is_some_and(|now| Arc::ptr_eq(now, guard.slot())) {
                 return Some(guard);
             }
+        }
+    }
+
+    /// A worktree was made in which that agent will soon be prompted. Returns at once, and promises nothing.
+    pub fn prewarm(&self, agent: &AgentName, worktree: &Path) {
+        if let Some(backend) = self.inner.backends.get(agent) {
+            self.inner.prewarming.begin(backend, worktree);
         }
     }
 
@@ -254,6 +266,7 @@ impl AgentPool {
     /// Ends every backend at once; one that panics or hangs past `grace` and 10 s more does not hold up the others.
     pub async fn dispose(&self, grace: Duration) {
         self.slots().clear();
+        self.inner.prewarming.end().await;
         let mut ending = JoinSet::new();
         for (name, backend) in &self.inner.backends {
             let (name, backend) = (name.clone(), backend.clone());

@@ -47,7 +47,7 @@ use interrupted::Found;
 use life::Life;
 pub use patience::Patience;
 use server::directory_of;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use stopping::{Place, SETTLE_DEADLINE, settle};
@@ -153,6 +153,15 @@ impl AgentBackend for OpencodeBackend {
             origin,
             interrupted,
         })
+    }
+
+    /// The instance of a directory is made by the first call that names it, and takes longer than a warm turn. Asked is what the
+    /// first turn would ask.
+    async fn prewarm(&self, worktree: &Path) {
+        let (Some(server), Ok(directory)) = (self.life.current(), directory_of(worktree)) else { return };
+        if let Err(error) = server.catalogue(&directory).await {
+            tracing::debug!(directory, %error, "the instance was not made ahead");
+        }
     }
 
     async fn prompt(
