@@ -4,7 +4,7 @@ use crate::support::acp::FixtureAgent;
 use crate::support::cli::User;
 use crate::support::conformance::{Line, Subject, options};
 use crate::support::leaks::assert_nothing_left;
-use crate::support::node::TestNode;
+use crate::support::node::{TestNode, scripted_config};
 use agentpool::backend::SessionOrigin;
 use agentpool::domain::agent::AgentName;
 use agentpool::domain::ids::SessionId;
@@ -109,6 +109,45 @@ async fn spare_processes_are_given_back_before_anything_warm_and_come_back_when_
     sweep_until(&pool, |_| spares() == 2).await;
     pool.dispose(Duration::from_secs(5)).await;
     assert_nothing_left(&subject.mark);
+}
+
+/// What a row says of a conversation holds for the backend that made it; what is configured may change meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_configuration_is_told_and_another_backends_conversation_is_not_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = scripted_config(&folder).await;
+    let node = TestNode::start(config, vec![folder]).await;
+    let session = node.session().await;
+    assert_eq!(node.turn(session.id, "scripted", "SAY: remember the dunlin").await.status, "completed");
+    let (mut config, project, folders) = node.stop().await;
+    config.agents.get_mut(&AgentName::new("scripted").unwrap()).unwrap().model = Some("p/other".into());
+    let node = TestNode::start_on(config, project, folders).await;
+    let (output, conversation, notices) = heard(&node, session.id).await;
+    assert!(conversation == "resumed" && output.contains("dunlin"), "{conversation}: {output}");
+    assert!(notices.contains("configuration of agent scripted has changed"), "{notices}");
+    let (_, conversation, notices) = heard(&node, session.id).await;
+    assert!(conversation == "reused" && !notices.contains("has changed"), "it is told once: {notices}");
+    let (config, project, folders) = node.stop().await;
+    let node = TestNode::start_on(config, project, folders).await;
+    let row = "UPDATE agentpool.agent_sessions SET backend = 'opencode_server'";
+    node.sql().await.batch_execute(row).await.unwrap();
+    let (_, conversation, notices) = heard(&node, session.id).await;
+    assert_eq!(conversation, "new");
+    assert!(
+        notices.contains("begun anew") && notices.contains("3 earlier turns were told again"),
+        "{notices}"
+    );
+    node.stop().await;
+}
+
+/// What a turn recalls, how its conversation came to be, and its notices.
+async fn heard(node: &TestNode, session: Uuid) -> (String, String, String) {
+    let task = node.submit(session, "scripted", "RECALL").await;
+    let (task, events) = node.finish(task.id).await;
+    let conversation = events[0].input.as_ref().unwrap()["conversation"].as_str().unwrap().to_owned();
+    let notices =
+        events.iter().filter(|event| event.kind == "notice").filter_map(|event| event.content.clone());
+    (task.output.unwrap_or_default(), conversation, notices.collect::<Vec<_>>().join("\n"))
 }
 
 struct OfShims(Shims);
