@@ -6,7 +6,7 @@ use crate::backend::scripted::{Scenarios, ScriptedBackend, ScriptedConfig};
 use crate::config::{AgentConfig, Home as HomeConfig};
 use crate::domain::agent::AgentName;
 use crate::domain::agent::BackendKind;
-use crate::process::Shims;
+use crate::process::{Limits, Shims};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +61,7 @@ fn opencode(
         permission: OpencodePermission::Ask,
         memory_soft_bytes: agent.memory_soft_mb.saturating_mul(1 << 20),
         patience: Patience::default(),
+        limits: Limits::default(),
     };
     Ok(Arc::new(OpencodeBackend::new(config, shims.clone())))
 }

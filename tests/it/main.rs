@@ -12,6 +12,7 @@ mod event_log;
 mod fixture_agent;
 mod house;
 mod install;
+mod limits;
 mod node_faults;
 mod opencode_backend;
 mod opencode_faults;

@@ -30,7 +30,7 @@ use crate::domain::failure::FailureReason;
 use crate::domain::session::SessionKey;
 use crate::domain::task::TaskSettings;
 use crate::domain::turn::{StopForce, TurnEnd};
-use crate::process::Shims;
+use crate::process::{Limits, Shims};
 use async_trait::async_trait;
 use life::{Life, Live};
 use serde_json::{Value, json};
@@ -75,6 +75,8 @@ pub struct AcpConfig {
     pub client_tools: bool,
     /// How long is waited for what.
     pub patience: Patience,
+    /// What each of its processes may use with all that it starts, and each command in a terminal of ours.
+    pub limits: Limits,
 }
 
 /// Which conversations live in one process.

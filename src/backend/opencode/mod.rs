@@ -40,7 +40,7 @@ use crate::domain::agent::BackendKind;
 use crate::domain::failure::FailureReason;
 use crate::domain::session::SessionKey;
 use crate::domain::turn::{TurnEnd, TurnRef};
-use crate::process::Shims;
+use crate::process::{Limits, Shims};
 use async_trait::async_trait;
 use client::Choices;
 use interrupted::Found;
@@ -75,6 +75,8 @@ pub struct OpencodeConfig {
     pub memory_soft_bytes: u64,
     /// How long is waited for what.
     pub patience: Patience,
+    /// What the server may use with all that it starts.
+    pub limits: Limits,
 }
 
 /// What opencode is told about edit, bash, webfetch, external_directory and doom_loop, by `OPENCODE_PERMISSION`.
