@@ -8,10 +8,11 @@ mod acp;
 #[path = "parts/figures.rs"]
 mod figures;
 
-use acp::support::real_agents::Which;
+use acp::support;
 use acp::{flood, many, turns};
 use clap::Parser;
 use figures::Report;
+use support::real_agents::Which;
 
 /// What warm agents over ACP cost.
 #[derive(Parser)]

@@ -5,7 +5,9 @@ mod data_folder;
 mod error;
 mod keepers;
 mod local_node;
+mod pool_view;
 mod postgres;
+mod scales;
 
 pub use crate::store::StoreError;
 pub use crate::store::migrate::MigrateError;
@@ -38,6 +40,7 @@ use crate::worktree::Worktrees;
 use keepers::{feed_commits, feed_hints, serve_http, sweep, until, until_after, upkeep};
 use local_node::NodeHandle;
 use postgres::Database;
+use scales::ShimScales;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -169,7 +172,9 @@ impl Node {
         keepers.spawn(until_after(stop.clone(), LAST_WRITES, writing));
         let live_max = NonZeroUsize::new(config.pool.live_max).unwrap_or(NonZeroUsize::MIN);
         let idle_ttl = Duration::from_secs(config.pool.idle_ttl_secs);
-        let pool = AgentPool::new(backends, Limits { idle_ttl, live_max });
+        let memory_bytes = config.pool.memory_mb.saturating_mul(1 << 20);
+        let limits = Limits { idle_ttl, live_max, memory_bytes };
+        let pool = AgentPool::new(backends, limits, Arc::new(ShimScales(shims.clone())));
         let worktrees = Worktrees::new(folder.path().to_owned());
         let leases = Leases::default();
         keepers.spawn(until(stop.clone(), leases.clone().keep(source.clone())));

@@ -2,7 +2,7 @@
 //! an end that is matched by the prompt's id.
 
 use crate::support::node::PATIENCE;
-use agentpool::wire::api::PoolView;
+use agentpool::wire::pool::PoolView;
 use eventsource_stream::Eventsource;
 use futures::StreamExt;
 use reqwest::{Client, Method, RequestBuilder};

@@ -1,7 +1,7 @@
 -- Purpose: what an executor needs to know of a session and one conversation before a turn. Parameters: $1 uuid session,
 -- $2 text agent, $3 uuid node, $4 uuid task. Zero rows: no such session.
 SELECT s.title, s.status AS session_status, s.permission_policy, p.path, p.url, p.node_id AS project_node,
-       a.agent_session_id, a.status AS agent_session_status, a.poisoned_reason, a.config_hash, a.node_id AS agent_session_node,
+       a.agent_session_id, a.status AS agent_session_status, a.poisoned_reason, a.backend, a.config_hash, a.node_id AS agent_session_node,
        w.worktree_path, w.base_commit, w.branch,
        (SELECT c.commit_id FROM agentpool.checkpoints c
         WHERE c.task_id = $4 AND c.kind = 'before' AND c.node_id = $3 ORDER BY c.id LIMIT 1) AS checkpoint_before,

@@ -7,7 +7,7 @@ use crate::backend::scripted::{Scenarios, ScriptedBackend, ScriptedConfig};
 use crate::config::{self, AgentConfig, Home as HomeConfig, Sharing as SharingConfig};
 use crate::domain::agent::AgentName;
 use crate::domain::agent::BackendKind;
-use crate::process::Shims;
+use crate::process::{Limits, Shims};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +60,7 @@ fn opencode(
         permission: OpencodePermission::Ask,
         memory_soft_bytes: agent.memory_soft_mb.saturating_mul(1 << 20),
         patience: Patience::default(),
+        limits: Limits::default(),
     };
     Ok(Arc::new(OpencodeBackend::new(config, shims.clone())))
 }
@@ -103,8 +104,17 @@ fn acp(
         },
         client_tools: agent.client_tools,
         patience: acp::Patience::default(),
+        limits: limits(&agent.limits),
     };
     Ok(Arc::new(AcpBackend::new(config, shims.clone())))
+}
+
+fn limits(limits: &config::Limits) -> Limits {
+    Limits {
+        memory_bytes: limits.memory_mb.map(|mb| mb.saturating_mul(1 << 20)),
+        pids_max: limits.pids_max,
+        cpu_percent: limits.cpu_percent,
+    }
 }
 
 fn mcp_server(server: config::McpServer) -> McpServer {

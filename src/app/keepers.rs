@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-/// How often idle slots are looked at.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often idle slots are looked at. What grows, grows in a turn, which wakes nobody: hence not less often.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How often partitions are made ahead and the node's row is touched.
 const UPKEEP_EVERY: Duration = Duration::from_secs(60);
 /// What open requests get at the end.

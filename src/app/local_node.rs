@@ -1,22 +1,21 @@
 //! What the API sees of this process: pool, worktrees, listener.
 
-use crate::backend::{AgentSessionHandle, BackendState, Interrupted, SessionOrigin};
+use super::pool_view;
+use crate::backend::{AgentSessionHandle, Interrupted, SessionOrigin};
 use crate::domain::agent::{AgentName, BackendKind};
 use crate::domain::catalogue::Catalogue;
 use crate::domain::ids::{NodeId, SessionId};
 use crate::domain::session::SessionKey;
 use crate::http::{CloseOutcome, LocalError, LocalNode};
 use crate::pool::AgentPool;
-use crate::process::resident_bytes;
 use crate::pulse::Pulse;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::listener::{Listener, ListenerState};
 use crate::store::sessions::{EndedConversation, SessionDetail};
-use crate::wire::api::{BackendView, PoolView, SlotView};
+use crate::wire::pool::{BackendView, PoolView};
 use crate::worktree::{ProjectSource, RemoveMode, Removed, Risk, WorktreeError, Worktrees};
 use async_trait::async_trait;
-use chrono::{TimeDelta, Utc};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,39 +61,13 @@ impl LocalNode for NodeHandle {
         self.id
     }
 
-    fn pool(&self) -> PoolView {
-        let summary = self.pool.summary();
-        let slots = summary.slots.into_iter().map(|slot| SlotView {
-            session_id: slot.key.session.0,
-            agent: slot.key.agent.to_string(),
-            busy: slot.busy,
-            idle_secs: slot.idle_secs,
-            server_port: slot.handle.as_ref().and_then(|handle| handle.server_port),
-            agent_session_id: slot.handle.map(|handle| handle.agent_session_id),
-        });
-        PoolView {
-            size: summary.size,
-            busy: summary.busy,
-            idle: summary.idle,
-            evictions: summary.evictions,
-            slots: slots.collect(),
-            backends: self.backends(),
-        }
+    async fn pool(&self) -> PoolView {
+        self.pool.held().await;
+        pool_view::pool(self.pool.summary())
     }
 
     fn backends(&self) -> Vec<BackendView> {
-        let summary = self.pool.summary();
-        let now = Utc::now();
-        let until = |left: &Duration| now + TimeDelta::from_std(*left).unwrap_or(TimeDelta::MAX);
-        let view = |(agent, health): (AgentName, crate::backend::BackendHealth)| BackendView {
-            parked_until: summary.parked.get(&agent).map(until),
-            agent: agent.to_string(),
-            state: state_word(health.state).to_owned(),
-            detail: health.detail,
-            resident_bytes: health.pids.iter().map(|pid| resident_bytes(*pid)).sum(),
-            pids: health.pids,
-        };
-        summary.backends.into_iter().map(view).collect()
+        pool_view::backends(&self.pool.summary())
     }
 
     fn listener(&self) -> String {
@@ -205,14 +178,4 @@ fn words(risk: &Risk) -> Vec<String> {
 
 fn failed(error: WorktreeError) -> LocalError {
     LocalError::Failed(error.to_string())
-}
-
-fn state_word(state: BackendState) -> &'static str {
-    match state {
-        BackendState::Cold => "cold",
-        BackendState::Starting => "starting",
-        BackendState::Up => "up",
-        BackendState::Down => "down",
-        BackendState::CircuitOpen => "circuit_open",
-    }
 }

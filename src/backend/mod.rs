@@ -17,7 +17,7 @@ use crate::domain::task::TaskSettings;
 use crate::domain::turn::{Stop, TurnEnd, TurnEvent, TurnRef};
 use crate::domain::usage::Usage;
 use async_trait::async_trait;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -36,6 +36,13 @@ pub trait AgentBackend: Send + Sync {
         key: &SessionKey,
         opts: &EnsureSession,
     ) -> Result<AgentSessionHandle, BackendError>;
+
+    /// A worktree was made and its first turn is on its way: what makes that turn faster may be begun. Nothing is started that does
+    /// not run, nothing depends on it, and whoever calls it does not wait for it.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any point.
+    async fn prewarm(&self, _worktree: &Path) {}
 
     /// One turn. `turn` carries events out (bounded: a slow store slows the agent), stops and permission answers in.
     /// Returns when the agent's own end of *this* turn was seen.
@@ -63,6 +70,18 @@ pub trait AgentBackend: Send + Sync {
     /// # Errors
     /// When the agent did not confirm; the caller logs it and goes on.
     async fn close_session(&self, handle: &AgentSessionHandle) -> Result<(), BackendError>;
+
+    /// The root processes that this conversation alone holds, which [`AgentBackend::release`] would end. None where many share one.
+    fn held_by(&self, _handle: &AgentSessionHandle) -> Vec<u32> {
+        Vec::new()
+    }
+
+    /// Ends the processes that no conversation has yet, and keeps none ready until [`AgentBackend::allow_spares`]. Returns when
+    /// they are gone.
+    async fn give_back_spares(&self) {}
+
+    /// As many processes are kept ready as was configured, as from the start. Returns at once.
+    fn allow_spares(&self) {}
 
     /// Ends every process of the backend; returns when none is left.
     async fn dispose(&self, grace: Duration);
@@ -188,6 +207,12 @@ pub struct BackendHealth {
     pub detail: String,
     /// Process ids of its direct children (the agents, not their shims).
     pub pids: Vec<u32>,
+    /// Those of them that wait for a conversation.
+    pub spares: Vec<u32>,
+    /// Processes that came up since it was made.
+    pub starts: u64,
+    /// Those of them that ended without being asked to.
+    pub lost: u64,
 }
 
 /// Where a backend stands.

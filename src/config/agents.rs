@@ -78,8 +78,8 @@ fn problem(agent: &AgentConfig) -> Option<(&'static str, String)> {
     let amounts = [
         ("memory_soft_mb", Some(agent.memory_soft_mb), "use 1 MiB or more"),
         ("limits.memory_mb", agent.limits.memory_mb, "use 1 MiB or more"),
-        ("limits.pids_max", agent.limits.pids_max, "use 1 or more"),
-        ("limits.cpu_percent", agent.limits.cpu_percent, "use 1 or more; 100 is one core"),
+        ("limits.pids_max", agent.limits.pids_max.map(u64::from), "use 1 or more"),
+        ("limits.cpu_percent", agent.limits.cpu_percent.map(u64::from), "use 1 or more; 100 is one core"),
     ];
     if let Some((key, _, wanted)) = amounts.into_iter().find(|(_, amount, _)| *amount == Some(0)) {
         return Some((key, wanted.to_owned()));

@@ -5,6 +5,7 @@ mod agent;
 mod agents;
 mod launch;
 mod mcp;
+mod pool;
 mod preset;
 mod program;
 mod redact;
@@ -15,6 +16,7 @@ mod tests;
 pub use agent::{AgentConfig, Home, PermissionConfig, PermissionFallback, PermissionWord};
 pub use launch::{AcpLaunch, LaunchError};
 pub use mcp::{McpServer, McpServerConfig, McpTransport, McpWord};
+pub use pool::PoolConfig;
 pub use preset::Preset;
 pub use program::find_opencode;
 pub use sources::{ConfigArgs, ConfigPlace};
@@ -58,22 +60,6 @@ pub struct Config {
     pub agents: BTreeMap<AgentName, AgentConfig>,
 }
 
-/// When warm agents are given back.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PoolConfig {
-    /// Seconds without a turn after which an agent session is released.
-    pub idle_ttl_secs: u64,
-    /// Warm agent sessions at most; beyond, the one that was used longest ago is released.
-    pub live_max: usize,
-}
-
-impl Default for PoolConfig {
-    fn default() -> Self {
-        Self { idle_ttl_secs: 1800, live_max: 64 }
-    }
-}
-
 /// Which conversations of an agent live in one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -92,9 +78,9 @@ pub struct Limits {
     /// Memory in MiB.
     pub memory_mb: Option<u64>,
     /// Processes and threads.
-    pub pids_max: Option<u64>,
+    pub pids_max: Option<u32>,
     /// Of one core: 200 is two of them.
-    pub cpu_percent: Option<u64>,
+    pub cpu_percent: Option<u32>,
 }
 
 /// How log lines are written.

@@ -188,7 +188,7 @@ fn resolve(keys: Keys, figment: &Figment, relative_to: &Path) -> Result<Config, 
     config.hands = keys.hands.unwrap_or(config.hands);
     config.poll_secs = keys.poll_secs.unwrap_or(config.poll_secs);
     config.drain_timeout_secs = keys.drain_timeout_secs.unwrap_or(config.drain_timeout_secs);
-    config.pool = keys.pool;
+    config.pool = keys.pool.resolved();
     config.log = keys.log.unwrap_or(config.log);
     config.log_format = keys.log_format;
     if EnvFilter::try_new(&config.log).is_err() {

@@ -3,6 +3,7 @@
 
 mod prepare;
 mod prompting;
+mod resuming;
 mod wrap_up;
 
 use super::event_writer::EventWriter;

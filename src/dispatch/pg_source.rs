@@ -7,9 +7,10 @@ use super::interview::row_id;
 use super::rescuer::{self, Foreign, LeaseWatch, NodeSeen};
 use super::task_source::{
     AppendOutcome, EventBatch, Finish, LastCheckpoint, PermissionAsk, ProjectPlace, Renewed, SourceError,
-    Standing, TaskSource, Tick, TurnBegin, TurnFacts, TurnResult, Wake, Want, WorktreeFacts,
+    Standing, StoredConversation, TaskSource, Tick, TurnBegin, TurnFacts, TurnResult, Wake, Want,
+    WorktreeFacts,
 };
-use crate::domain::agent::{AgentName, PermissionRule};
+use crate::domain::agent::{AgentName, BackendKind, PermissionRule};
 use crate::domain::failure::FailureReason;
 use crate::domain::ids::{Fence, Incarnation, NodeId, SessionId, TaskId};
 use crate::domain::permission::{PermissionAnswer, PermissionDecision};
@@ -160,7 +161,11 @@ impl TaskSource for PgSource {
                 (None, url) => ProjectPlace::Url(url.unwrap_or_default()),
             },
             conversation_lost: facts.agent_session_id.is_some() && !usable,
-            resume: facts.agent_session_id.filter(|_| usable),
+            resume: facts.agent_session_id.filter(|_| usable).map(|id| StoredConversation {
+                id,
+                backend: facts.backend.as_deref().and_then(BackendKind::parse),
+                config_hash: facts.config_hash,
+            }),
             has_worktree: facts.base_commit.is_some(),
             checkpoint_before: facts.checkpoint_before,
             last_checkpoint: facts.last_checkpoint.map(|commit| LastCheckpoint {

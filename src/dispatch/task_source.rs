@@ -246,7 +246,7 @@ pub struct TurnFacts {
     /// Where the repository is.
     pub project: ProjectPlace,
     /// The conversation to go on with, when there is one on this node that is not poisoned.
-    pub resume: Option<String>,
+    pub resume: Option<StoredConversation>,
     /// There was a conversation that cannot be gone on with (poisoned, or on another node).
     pub conversation_lost: bool,
     /// A worktree was made on this node.
@@ -257,6 +257,17 @@ pub struct TurnFacts {
     pub last_checkpoint: Option<LastCheckpoint>,
     /// Fences of the task's earlier turns, newest first.
     pub earlier_fences: Vec<Fence>,
+}
+
+/// A conversation as its row has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredConversation {
+    /// The agent's id.
+    pub id: String,
+    /// The kind of backend that gave it; none of a kind that this version does not know.
+    pub backend: Option<BackendKind>,
+    /// Hash of the configuration that its last turn was under.
+    pub config_hash: Option<String>,
 }
 
 /// The checkpoint that the next one is compared with.

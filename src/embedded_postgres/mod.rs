@@ -10,7 +10,7 @@ pub use binaries::{MAJOR_MIN, PostgresBinaries, find_binaries};
 
 use crate::domain::turn::StopForce;
 use crate::process::{
-    Account, Child, ChildExit, ChildSpec, Environment, Shims, SpawnError, StdinMode, StopPlan,
+    Account, Child, ChildExit, ChildSpec, Environment, Limits, Shims, SpawnError, StdinMode, StopPlan,
 };
 use data::DataFolder;
 use log::RotatedLog;
@@ -327,5 +327,6 @@ fn program(
         stop: StopPlan::PostgresFast,
         grace: STOP_GRACE,
         serves_leases: false,
+        limits: Limits::default(),
     }
 }

@@ -2,8 +2,8 @@
 
 use super::Api;
 use super::problem::Refusal;
-use crate::wire::api::PoolView;
 use crate::wire::health::HealthView;
+use crate::wire::pool::PoolView;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -39,7 +39,7 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Refus
 }
 
 pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
-    let pool = api.node.pool();
+    let pool = api.node.pool().await;
     let database = probe(&api).await;
     let depth = match &database {
         Ok(_) => {
@@ -63,6 +63,14 @@ pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
         pool_size: pool.size,
         busy: pool.busy,
         idle: pool.idle,
+        hits: pool.counters.hits,
+        misses: pool.counters.cold.count,
+        cold_p50_ms: pool.counters.cold.p50_ms,
+        evictions: pool.evictions,
+        memory_bytes: pool.memory.bytes,
+        memory_budget_bytes: pool.memory.budget_bytes,
+        memory_over_bytes: pool.memory.over_bytes,
+        lost: pool.backends.iter().map(|backend| backend.lost).sum(),
         backends: pool.backends.into_iter().map(|backend| (backend.agent, backend.state)).collect(),
         queued: depth.map(|(queued, _)| queued),
         running: depth.map(|(_, running)| running),
@@ -73,7 +81,7 @@ pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
 }
 
 pub(super) async fn pool(State(api): State<Api>) -> Json<PoolView> {
-    Json(api.node.pool())
+    Json(api.node.pool().await)
 }
 
 /// Milliseconds of a write, or why it failed.

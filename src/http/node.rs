@@ -4,7 +4,7 @@ use crate::domain::agent::AgentName;
 use crate::domain::catalogue::Catalogue;
 use crate::domain::ids::{NodeId, SessionId};
 use crate::store::sessions::{EndedConversation, SessionDetail};
-use crate::wire::api::{BackendView, PoolView};
+use crate::wire::pool::{BackendView, PoolView};
 use async_trait::async_trait;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use std::time::Duration;
 pub trait LocalNode: Send + Sync + 'static {
     /// Which node.
     fn id(&self) -> NodeId;
-    /// The pool, from memory.
-    fn pool(&self) -> PoolView;
+    /// The pool, with what agents hold now.
+    async fn pool(&self) -> PoolView;
     /// Backends by agent, from memory.
     fn backends(&self) -> Vec<BackendView>;
     /// `connecting`, `listening`, or why it is down.

@@ -1,6 +1,7 @@
 //! One slot: its lock, and what is warm behind it. One turn at a time; whoever holds the guard is that turn.
 
 use super::SlotSummary;
+use super::counters::Counters;
 use super::eviction::SlotView;
 use crate::backend::{AgentBackend, AgentSessionHandle, BackendError, EnsureSession};
 use crate::domain::session::SessionKey;
@@ -18,6 +19,7 @@ pub(super) struct Slot {
     awaiting_permission: AtomicBool,
     /// Wakes the sweep, which may find the pool over its limit.
     given_back: Arc<Notify>,
+    counters: Arc<Counters>,
     warm: Mutex<Warm>,
 }
 
@@ -27,13 +29,14 @@ struct Warm {
 }
 
 impl Slot {
-    pub(super) fn new(key: SessionKey, given_back: Arc<Notify>) -> Arc<Self> {
+    pub(super) fn new(key: SessionKey, given_back: Arc<Notify>, counters: Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
             key,
             turn: Arc::default(),
             waiting: AtomicUsize::new(0),
             awaiting_permission: AtomicBool::new(false),
             given_back,
+            counters,
             warm: Mutex::new(Warm { handle: None, last_used: Instant::now() }),
         })
     }
@@ -62,6 +65,7 @@ impl Slot {
             awaiting_permission: self.awaiting_permission.load(Ordering::Relaxed),
             queued: self.waiting.load(Ordering::Acquire),
             pinned: false,
+            bytes: 0,
         }
     }
 
@@ -73,6 +77,10 @@ impl Slot {
             idle_secs: now.saturating_duration_since(warm.last_used).as_secs(),
             handle: warm.handle.clone(),
         }
+    }
+
+    pub(super) fn warm_handle(&self) -> Option<(SessionKey, AgentSessionHandle)> {
+        Some((self.key.clone(), self.warm().handle.clone()?))
     }
 
     fn warm(&self) -> MutexGuard<'_, Warm> {
@@ -114,7 +122,12 @@ impl SlotGuard {
         if let Some(warm) = &self.slot.warm().handle {
             opts.resume = Some(warm.agent_session_id.clone());
         }
+        let begun = Instant::now();
         let ensured = self.backend.ensure_session(&self.slot.key, &opts).await;
+        match &ensured {
+            Ok(handle) => self.slot.counters.ensured(handle.origin, begun.elapsed()),
+            Err(_) => self.slot.counters.not_ensured(),
+        }
         let mut warm = self.slot.warm();
         warm.handle = ensured.as_ref().ok().cloned();
         warm.last_used = Instant::now();
@@ -130,6 +143,16 @@ impl SlotGuard {
     /// Forgets the warm conversation: lost, poisoned or closed.
     pub fn take_handle(&mut self) -> Option<AgentSessionHandle> {
         self.slot.warm().handle.take()
+    }
+
+    /// Gives back what the warm conversation holds, if there is one; it stays resumable. An agent that does not confirm is logged
+    /// and counted.
+    pub async fn release(&mut self) {
+        let Some(handle) = self.take_handle() else { return };
+        if let Err(error) = self.backend.release(&handle).await {
+            self.slot.counters.release_failed();
+            tracing::warn!(slot = %handle.key, %error, "the agent did not confirm the release");
+        }
     }
 
     /// Tells the sweep that a person is asked.

@@ -18,6 +18,8 @@ pub enum ChildExit {
     Code(i32),
     /// A signal of this number ended it.
     Signal(i32),
+    /// The system ended it, because it used more memory than its limit.
+    OverMemory,
     /// Its shim was lost before it could tell.
     Unknown,
 }
@@ -27,6 +29,9 @@ impl fmt::Display for ChildExit {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::OverMemory => {
+                f.write_str("signal 9: it was killed because it used more than limits.memory_mb")
+            }
             Self::Unknown => f.write_str("an unknown end"),
         }
     }

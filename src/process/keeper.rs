@@ -2,6 +2,7 @@
 //! Decides nothing: when to stop is its owner's business, how is the shim's.
 
 use super::ChildSpec;
+use super::cgroup::Group;
 use super::child::{ChildExit, ChildState};
 use super::clock::{Clock, LeaseClock, Timing, millis};
 use super::lifeline::{Order, PACKET_BYTES_MAX, Report};
@@ -72,6 +73,8 @@ pub(super) struct Keeper {
     pub(super) state: watch::Sender<ChildState>,
     pub(super) started: Option<oneshot::Sender<Start>>,
     pub(super) drain: JoinHandle<()>,
+    /// Its shim takes it away; this is for one that was lost.
+    pub(super) group: Option<Group>,
 }
 
 impl Keeper {
@@ -172,6 +175,9 @@ impl Keeper {
         if !self.drain.is_finished() {
             let _ = tokio::time::timeout(LAST_WORDS, &mut self.drain).await;
             self.drain.abort();
+        }
+        if let Some(group) = &self.group {
+            group.remove();
         }
         self.shims.forget(self.shim_pid);
         self.state.send_modify(|state| {

@@ -58,6 +58,7 @@ impl Report {
             Self::Failed { errno } => format!("failed {errno}"),
             Self::Exited(ChildExit::Code(code)) => format!("code {code}"),
             Self::Exited(ChildExit::Signal(signal)) => format!("signal {signal}"),
+            Self::Exited(ChildExit::OverMemory) => "over_memory 0".to_owned(),
             Self::Exited(ChildExit::Unknown) => "unknown 0".to_owned(),
         }
     }
@@ -69,6 +70,7 @@ impl Report {
             "failed" => Self::Failed { errno: number.parse().ok()? },
             "code" => Self::Exited(ChildExit::Code(number.parse().ok()?)),
             "signal" => Self::Exited(ChildExit::Signal(number.parse().ok()?)),
+            "over_memory" => Self::Exited(ChildExit::OverMemory),
             "unknown" => Self::Exited(ChildExit::Unknown),
             _ => return None,
         })
@@ -84,7 +86,8 @@ mod tests {
         for order in [Order::Until(-5), Order::Stop(StopForce::Terminate), Order::Stop(StopForce::Kill)] {
             assert_eq!(Order::decode(order.encode().as_bytes()), Some(order));
         }
-        let exits = [ChildExit::Code(3), ChildExit::Signal(9), ChildExit::Unknown].map(Report::Exited);
+        let exits = [ChildExit::Code(3), ChildExit::Signal(9), ChildExit::OverMemory, ChildExit::Unknown];
+        let exits = exits.map(Report::Exited);
         for report in [Report::Started { pid: 7 }, Report::Failed { errno: 2 }].into_iter().chain(exits) {
             assert_eq!(Report::decode(report.encode().as_bytes()), Some(report));
         }

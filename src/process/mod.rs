@@ -2,6 +2,7 @@
 //! end it and everything it started. Knows nothing of agents, turns or databases, and never signals a pid that it
 //! has not seen to be its own.
 
+mod cgroup;
 mod child;
 mod clock;
 mod environment;
@@ -13,10 +14,11 @@ pub mod shim;
 mod shims;
 mod tail;
 
+pub use cgroup::Limits;
 pub use child::{Child, ChildExit};
 pub use clock::{BoottimeMs, LeaseClock, Timing, boottime_ms};
 pub use environment::Environment;
-pub use memory::{resident_bytes, worked_ticks};
+pub use memory::{Weights, resident_bytes, worked_ticks};
 pub use shims::Shims;
 
 use nix::unistd::User;
@@ -54,6 +56,9 @@ pub struct ChildSpec {
     pub grace: Duration,
     /// True when it works under leases: it then ends before the last acknowledged renewal runs out.
     pub serves_leases: bool,
+    /// What it may use with everything that it starts, where the system lets us say so; else it runs unlimited and
+    /// [`Shims::unheld_limits`] says why.
+    pub limits: Limits,
 }
 
 /// The child's standard input.

@@ -17,6 +17,10 @@ impl ProcTable {
         Self { parents }
     }
 
+    pub(super) fn parent(&self, pid: u32) -> Option<u32> {
+        self.parents.get(&pid).copied()
+    }
+
     /// Everything below `root`, without it.
     pub(super) fn descendants(&self, root: u32) -> Vec<u32> {
         self.parents

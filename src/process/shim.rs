@@ -9,6 +9,7 @@
 mod options;
 mod tree;
 
+use super::cgroup::Group;
 use super::child::ChildExit;
 use super::clock::{Clock, millis};
 use super::lifeline::{Order, PACKET_BYTES_MAX, Report};
@@ -100,8 +101,19 @@ fn start(options: &Options) -> io::Result<io::Result<Pid>> {
     if let Some(Account { uid, gid }) = options.run_as {
         command.uid(uid).gid(gid);
     }
+    // A child begins where its parent is: so we are in its group for that moment, and then outside of its limits again.
+    if let Some(group) = &options.group {
+        group.join()?;
+    }
     // With the command go our ends of the child's streams: only the child's tree holds them from here on.
-    Ok(command.spawn().map(|child| Pid::from_raw(child.id().cast_signed())))
+    let started = command.spawn().map(|child| Pid::from_raw(child.id().cast_signed()));
+    if let Some(group) = &options.group {
+        group.leave()?;
+        if started.is_err() {
+            group.remove();
+        }
+    }
+    Ok(started)
 }
 
 /// Closes what a careless ancestor left open for all its descendants: it is no business of the child's. The first thing we
@@ -148,6 +160,7 @@ struct Watch {
     hurried_grace_ms: i64,
     deadline: i64,
     leader: Option<Pid>,
+    group: Option<Group>,
     lifeline: UnixDatagram,
     owner_lives: bool,
     stage: Stage,
@@ -165,6 +178,7 @@ impl Watch {
             hurried_grace_ms: millis(options.hurried_grace),
             deadline: options.deadline,
             leader: Some(leader),
+            group: options.group,
             lifeline,
             owner_lives: true,
             stage: Stage::Watching,
@@ -174,6 +188,9 @@ impl Watch {
     fn until_empty(mut self, signals: &SignalFd) -> io::Result<()> {
         loop {
             if self.reap() {
+                if let Some(group) = &self.group {
+                    group.remove();
+                }
                 return Ok(());
             }
             self.obey();
@@ -201,6 +218,13 @@ impl Watch {
 
     fn leader_ended(&mut self, exit: ChildExit) {
         if self.leader.take().is_some() {
+            let over_memory = self.group.as_ref().is_some_and(Group::was_over_memory);
+            let exit = match exit {
+                ChildExit::Signal(signal) if over_memory && signal == Signal::SIGKILL as i32 => {
+                    ChildExit::OverMemory
+                }
+                other => other,
+            };
             send(&self.lifeline, Report::Exited(exit));
             self.stage = Stage::Killing { pause_ms: 1 };
         }
@@ -241,6 +265,9 @@ impl Watch {
         }
         if let Stage::Killing { pause_ms } = self.stage {
             tree::kill_all();
+            if let Some(group) = &self.group {
+                group.kill();
+            }
             self.stage = Stage::Killing { pause_ms: (pause_ms * 2).min(200) };
         }
     }

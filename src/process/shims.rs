@@ -1,9 +1,11 @@
 //! Starts children under shims and knows which shims are alive. Waits for each in a task of its own, so that none is
 //! left a zombie, and holds no child: handles belong to whoever asked.
 
+use super::cgroup::{Group, Groups};
 use super::child::{Child, ChildState};
 use super::clock::{LeaseClock, Timing};
 use super::keeper::{self, Horizon, Keeper, Start};
+use super::memory::{self, Weights};
 use super::proc_table::ProcTable;
 use super::shim::{CHILD_STDERR_FD, CHILD_STDIN_FD, CHILD_STDOUT_FD, Options};
 use super::tail::Tail;
@@ -13,13 +15,13 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixDatagram;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
@@ -46,6 +48,9 @@ struct Inner {
     lease_clock: LeaseClock,
     /// Pids of shims not yet collected. Held while one is forked, so that a sweep never meets an unknown one.
     live: Mutex<HashSet<u32>>,
+    /// Looked for with the first child that is to be limited.
+    groups: OnceLock<Result<Groups, String>>,
+    unheld: Mutex<BTreeSet<String>>,
 }
 
 /// Our ends of what a shim was given.
@@ -65,8 +70,18 @@ impl Shims {
 
     /// As [`Shims::new`], with other times than the design's.
     pub fn with_timing(program: PathBuf, mark: String, lock: Option<Arc<OwnedFd>>, timing: Timing) -> Self {
-        let (lease_clock, live) = (LeaseClock::new(), Mutex::default());
-        Self { inner: Arc::new(Inner { program, mark, lock, timing, lease_clock, live }) }
+        Self {
+            inner: Arc::new(Inner {
+                program,
+                mark,
+                lock,
+                timing,
+                lease_clock: LeaseClock::new(),
+                live: Mutex::default(),
+                groups: OnceLock::new(),
+                unheld: Mutex::default(),
+            }),
+        }
     }
 
     /// The clock that children with `serves_leases` live by.
@@ -82,7 +97,12 @@ impl Shims {
     /// # Cancel safety
     /// When the future is dropped, what was started is ended.
     pub async fn spawn(&self, spec: ChildSpec) -> Result<Child, SpawnError> {
-        let (shim, shim_pid, horizon, ends) = self.fork(&spec)?;
+        let group = self.group_for(&spec);
+        let forked = self.fork(&spec, group.clone());
+        if let (Err(_), Some(group)) = (&forked, &group) {
+            group.remove();
+        }
+        let (shim, shim_pid, horizon, ends) = forked?;
         let tail = Tail::default();
         let (force, force_seen) = watch::channel(None);
         let (state_told, state) = watch::channel(ChildState::default());
@@ -99,6 +119,7 @@ impl Shims {
             state: state_told,
             started: Some(started),
             drain: tokio::spawn(keeper::drain(ends.stderr, tail.clone())),
+            group,
         };
         // Counted by `live`; it ends with its shim, which ends with us.
         tokio::spawn(keeper.run());
@@ -128,9 +149,52 @@ impl Shims {
         tracing::error!("processes with our mark are left that cannot be killed");
     }
 
+    /// What these children hold, and what was left behind. Reads much of `/proc`: not for an async thread.
+    pub fn weigh(&self, children: &[u32]) -> Weights {
+        let table = ProcTable::read();
+        let live = self.lock_live().clone();
+        memory::weigh(&table, children, &live, &self.inner.mark)
+    }
+
     /// How many shims are not yet collected.
     pub fn live(&self) -> usize {
         self.lock_live().len()
+    }
+
+    /// Which limits of children are not held on this system and why, in words; nothing while none were asked for.
+    pub fn unheld_limits(&self) -> Vec<String> {
+        self.lock_unheld().iter().cloned().collect()
+    }
+
+    fn group_for(&self, spec: &ChildSpec) -> Option<Group> {
+        if spec.limits.is_none() {
+            return None;
+        }
+        match self.inner.groups.get_or_init(Groups::ours) {
+            Err(why) => self.limits_are_unheld(format!("limits are not held: {why}")),
+            Ok(groups) => match groups.make(&spec.limits) {
+                Err(error) => self.limits_are_unheld(format!("limits are not held: {error}")),
+                Ok((group, unheld)) => {
+                    for key in unheld {
+                        let why = "the system delegates no such controller to this service";
+                        self.limits_are_unheld(format!("{key} is not held: {why}"));
+                    }
+                    return Some(group);
+                }
+            },
+        }
+        None
+    }
+
+    /// Each is told once.
+    fn limits_are_unheld(&self, why: String) {
+        if self.lock_unheld().insert(why.clone()) {
+            tracing::warn!("{why}");
+        }
+    }
+
+    fn lock_unheld(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.inner.unheld.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn forget(&self, shim_pid: u32) {
@@ -152,10 +216,14 @@ impl Shims {
         self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fork(&self, spec: &ChildSpec) -> Result<(tokio::process::Child, u32, Horizon, Ends), SpawnError> {
+    fn fork(
+        &self,
+        spec: &ChildSpec,
+        group: Option<Group>,
+    ) -> Result<(tokio::process::Child, u32, Horizon, Ends), SpawnError> {
         let timing = &self.inner.timing;
         let horizon = Horizon::new(spec, timing, self.lease_clock());
-        let options = Options::new(spec, timing, horizon.clock(), horizon.deadline());
+        let options = Options::new(spec, timing, horizon.clock(), horizon.deadline(), group);
         let (mut command, ends) = self.command(spec, &options).map_err(of_our_own)?;
         let mut live = self.lock_live();
         let shim = command.spawn().map_err(of_our_own)?;

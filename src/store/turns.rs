@@ -283,6 +283,8 @@ fn turn_facts(row: &Row) -> TurnFacts {
         url: row.get("url"),
         agent_session_id: row.get("agent_session_id"),
         agent_session_status: row.get("agent_session_status"),
+        backend: row.get("backend"),
+        config_hash: row.get("config_hash"),
         poisoned_reason: row.get("poisoned_reason"),
         agent_session_node: row.get("agent_session_node"),
         base_commit: row.get("base_commit"),

@@ -20,6 +20,30 @@ pub struct HealthView {
     pub busy: usize,
     /// Warm, without a turn.
     pub idle: usize,
+    /// Since the start: turns that found their conversation warm, and all others.
+    #[serde(default)]
+    pub hits: u64,
+    /// See `hits`.
+    #[serde(default)]
+    pub misses: u64,
+    /// Half of the last 256 misses took no longer, in milliseconds.
+    #[serde(default)]
+    pub cold_p50_ms: Option<f64>,
+    /// Slots given back since the start.
+    #[serde(default)]
+    pub evictions: u64,
+    /// Agent processes that ended without being asked to, since the start.
+    #[serde(default)]
+    pub lost: u64,
+    /// What all agents hold with everything that they started, in bytes.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// What they may: `pool.memory_mb`.
+    #[serde(default)]
+    pub memory_budget_bytes: u64,
+    /// What is above that and stays, because it is in use or shared.
+    #[serde(default)]
+    pub memory_over_bytes: u64,
     /// Backends by agent: state.
     pub backends: BTreeMap<String, String>,
     /// Agents that run no turn until then: their provider's limit was reached.

@@ -6,3 +6,4 @@ pub mod catalogue;
 pub mod event;
 pub mod health;
 pub mod permission;
+pub mod pool;

@@ -1,7 +1,7 @@
 //! Directives of a prompt: text in, marks with their rests out. Pure.
 
 /// Every mark. One that ends in a colon or a blank takes what follows; a bare word must end there or go on with a colon.
-const MARKS: [&str; 47] = [
+const MARKS: [&str; 48] = [
     "SAY:",
     "THINK:",
     "SLOW:",
@@ -49,6 +49,7 @@ const MARKS: [&str; 47] = [
     "UNANNOUNCED",
     "GRANDCHILDREN:",
     "STDERR:",
+    "GROW:",
 ];
 const ENDINGS: [&str; 2] = ["DEAF", "STOP_SELF"];
 

@@ -38,6 +38,7 @@
 //! | `UNKNOWN_UPDATE`, `UNANNOUNCED` | an update of an unknown kind; a tool_call_update of a call never announced |
 //! | `GRANDCHILDREN:n` | n processes in sessions of their own that hold stdout and live for 10 minutes; says `grandchildren: pid …` |
 //! | `STDERR:n` | n MiB to stderr |
+//! | `GROW:n` | holds n MiB more from here on |
 //! | `DEAF`, `STOP_SELF` | reads stdin no more; stops itself by SIGSTOP |
 //!
 //! `what` is `429`, `429@SECS` (with a time to try again), `usage@SECS` (a plan's limit with a time of reset), `401`, `auth`

@@ -43,6 +43,7 @@ pub fn commit(agent: &Agent, session: &str, mark: &str, rest: &str) {
                 "sessionUpdate": "tool_call_update", "toolCallId": "never-announced", "status": "completed",
             }},
         })),
+        "GROW:" => grow(number(rest)),
         "STDERR:" => flood_stderr(number(rest)),
         "DEAF" => agent.ears.close(),
         "STOP_SELF" => kill("SIGSTOP"),
@@ -98,6 +99,12 @@ pub fn flood_stderr(mib: u64) {
     for _ in 0..mib * 1024 {
         let _ = stderr.write_all(&line).and_then(|()| stderr.write_all(b"\n"));
     }
+}
+
+/// Until the end: each page is written, so that it is there.
+fn grow(mib: u64) {
+    let bytes = usize::try_from(mib << 20).unwrap_or_default();
+    std::hint::black_box(vec![1_u8; bytes].leak());
 }
 
 pub fn crlf(out: &Out, session: &str, update: SessionUpdate) {

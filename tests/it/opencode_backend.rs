@@ -99,6 +99,26 @@ async fn one_server_serves_many_worktrees_and_leaves_nothing() {
     assert!(matches!(stage.reopen(&plain.worktree, None, Vec::new()).await, Err(BackendError::Lost(_))));
 }
 
+/// A server that does not run is not started for it; one that does has the instance before anybody asks for a conversation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_instance_of_a_new_worktree_is_made_ahead() {
+    let stage = Stage::new(OpencodePermission::Allow).await;
+    let (first, second) = (stage.worktree("first"), stage.worktree("second"));
+    stage.backend.prewarm(&first).await;
+    assert_eq!(stage.backend.health().state, BackendState::Cold);
+    stage.open(&first).await;
+    stage.backend.prewarm(&second).await;
+    let logs = stage.folder.path().join("home/.local/share/opencode/log");
+    let logs =
+        std::fs::read_dir(logs).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+    let made = format!("message=\"creating instance\" directory={}", second.display());
+    assert!(logs.collect::<String>().contains(&made), "opencode's log says nothing of it");
+    let handle = stage.open(&second).await;
+    assert_eq!(stage.turn(&handle, "SAY: fine").await.text(), "fine");
+    stage.backend.dispose(Duration::from_secs(10)).await;
+    assert_nothing_left(&stage.mark);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_is_asked_and_the_answer_arrives() {
     let stage = Stage::new(OpencodePermission::Ask).await;

@@ -7,8 +7,9 @@ use crate::support::node::{PATIENCE, TestNode, opencode_config, scripted_config,
 use crate::support::opencode::{model_config, opencode_program};
 use agentpool::domain::agent::AgentName;
 use agentpool::scripted_model::ScriptedModel;
-use agentpool::wire::api::{PoolView, SessionView, TaskView};
+use agentpool::wire::api::{SessionView, TaskView};
 use agentpool::wire::event::EventView;
+use agentpool::wire::pool::PoolView;
 use futures::future::join_all;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -2,8 +2,9 @@
 
 use crate::support::node::{PATIENCE, TestNode, opencode_config, shared_opencode};
 use agentpool::scripted_model::ScriptedModel;
-use agentpool::wire::api::{ChangeView, PermissionView, PoolView, SessionView, TaskView};
+use agentpool::wire::api::{ChangeView, PermissionView, SessionView, TaskView};
 use agentpool::wire::permission::AnswerBody;
+use agentpool::wire::pool::PoolView;
 use reqwest::StatusCode;
 use std::path::PathBuf;
 

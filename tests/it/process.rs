@@ -63,6 +63,26 @@ async fn no_exit_and_no_failure_to_start_is_ever_lost() {
     }
 }
 
+/// An orphan has lost its parent, not its owner.
+#[tokio::test]
+async fn a_child_weighs_what_its_orphans_weigh_too() {
+    let (shims, mark) = marked_shims();
+    let fat = "x=$(head -c 60000000 /dev/zero | tr '\\0' a); echo ready; sleep 1000; :";
+    let mut child = shims
+        .spawn(script(&format!("(setsid bash -c \"{}\" &); sleep 1000", fat.replace('$', "\\$"))))
+        .await
+        .unwrap();
+    let mut lines = BufReader::new(child.take_stdout().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("ready"));
+    let other = shims.spawn(script("sleep 1000")).await.unwrap();
+    let weights = shims.weigh(&[child.pid(), other.pid()]);
+    assert!(weights.by_child[&child.pid()] > 60_000_000, "{weights:?}");
+    assert!(weights.by_child[&other.pid()] < 20_000_000, "{weights:?}");
+    assert_eq!(weights.strays, 0);
+    tokio::join!(child.stop(StopForce::Kill), other.stop(StopForce::Kill));
+    assert_nothing_left(&mark);
+}
+
 #[tokio::test]
 async fn what_is_written_to_a_child_arrives_and_ends() {
     let (shims, _) = marked_shims();

@@ -3,8 +3,9 @@
 
 use crate::support::node::{TestNode, scripted_agent, scripted_config};
 use agentpool::domain::agent::AgentName;
-use agentpool::wire::api::{AgentView, PoolView, TaskView};
+use agentpool::wire::api::{AgentView, TaskView};
 use agentpool::wire::health::HealthView;
+use agentpool::wire::pool::PoolView;
 use chrono::{DateTime, Utc};
 
 /// A node whose agents `limited` and `other` are scripted, with a poll of a minute: what is taken up sooner was not found by it.

@@ -3,9 +3,10 @@
 use crate::support::node::{TestNode, scripted_agent, scripted_config};
 use agentpool::domain::agent::AgentName;
 use agentpool::wire::api::{
-    AppliedView, ApplyChanges, ChangeView, CloseSession, ClosedView, NewTask, PoolView, SessionView, TaskView,
+    AppliedView, ApplyChanges, ChangeView, CloseSession, ClosedView, NewTask, SessionView, TaskView,
 };
 use agentpool::wire::permission::AnswerBody;
+use agentpool::wire::pool::PoolView;
 use reqwest::{Method, StatusCode};
 use uuid::Uuid;
 

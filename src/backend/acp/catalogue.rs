@@ -1,8 +1,9 @@
 //! What the agent offers, asked of a conversation that is opened for it alone and closed again. Asked once a program: another
 //! file or time of change is another program.
 
-use super::life::{Life, Live};
+use super::life::Life;
 use super::offers::{Purpose, Told, purpose_of, selection_of};
+use super::roster::Live;
 use super::{Selection, open};
 use crate::backend::{BackendError, EnsureSession};
 use crate::domain::catalogue::{Catalogue, CommandOffer, Offer, OptionOffer};

@@ -1,9 +1,8 @@
 //! Which processes there are: started one at a time after failures, shared or one a conversation, some kept ready. Knows what is
 //! open in them; prompts nothing.
 
-use super::conversation::Conversation;
 use super::process::Process;
-use super::settings::Base;
+use super::roster::{Live, Roster};
 use super::start::{StartError, start};
 use super::{AcpConfig, Sharing};
 use crate::backend::circuit::{FAILURES_MAX, Failures, Verdict, WINDOW};
@@ -11,7 +10,7 @@ use crate::backend::{BackendError, BackendHealth, BackendState};
 use crate::domain::turn::StopForce;
 use crate::process::Shims;
 use serde_json::json;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,9 +20,6 @@ use tokio_util::task::TaskTracker;
 
 /// How long an agent may take to say that a conversation is closed, before its process is ended anyway.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-/// Closed conversations that are remembered; the rows remember the rest.
-const CLOSED_MAX: usize = 10_000;
-
 /// The processes of a backend. Lives as long as the backend.
 pub(super) struct Life {
     config: AcpConfig,
@@ -35,24 +31,14 @@ pub(super) struct Life {
     shared: tokio::sync::Mutex<Option<Arc<Process>>>,
 }
 
-/// A conversation that can be prompted.
-#[derive(Clone)]
-pub(super) struct Live {
-    pub(super) process: Arc<Process>,
-    pub(super) conversation: Arc<Conversation>,
-    /// What holds where a task wishes nothing.
-    pub(super) base: Arc<Base>,
-    /// Tool calls that a cancelled turn left open.
-    pub(super) stale: Arc<Mutex<HashSet<String>>>,
-}
-
 #[derive(Default)]
 struct State {
-    live: HashMap<String, Live>,
-    closed: VecDeque<String>,
+    roster: Roster,
     processes: Vec<Arc<Process>>,
     ready: VecDeque<Arc<Process>>,
     refilling: bool,
+    /// Memory is short: none are to be ready.
+    without_spares: bool,
     starting: usize,
     failures: Failures,
     last_error: Option<StartError>,
@@ -159,7 +145,12 @@ impl Life {
             while life.wants_ready() {
                 // What cannot be started now is tried with the next need.
                 let Ok(process) = life.start().await else { break };
-                life.state().ready.push_back(process);
+                let mut state = life.state();
+                if state.without_spares {
+                    process.stop(StopForce::Terminate);
+                } else {
+                    state.ready.push_back(process);
+                }
             }
             life.state().refilling = false;
         });
@@ -168,7 +159,27 @@ impl Life {
     fn wants_ready(&self) -> bool {
         let mut state = self.state();
         state.ready.retain(|process| !process.is_lost());
-        !self.over.is_cancelled() && state.ready.len() < self.config.spare
+        let wants = !state.without_spares && !self.over.is_cancelled();
+        wants && state.ready.len() < self.config.spare
+    }
+
+    /// None are ready from here on; returns when those that were are gone.
+    pub(super) async fn give_back_ready(&self) {
+        let ready = {
+            let mut state = self.state();
+            state.without_spares = true;
+            std::mem::take(&mut state.ready)
+        };
+        ready.iter().for_each(|process| process.stop(StopForce::Terminate));
+        for process in ready {
+            process.gone().await;
+        }
+    }
+
+    /// The opposite of [`Life::give_back_ready`].
+    pub(super) fn allow_ready(self: &Arc<Self>) {
+        self.state().without_spares = false;
+        self.refill();
     }
 
     async fn start(self: &Arc<Self>) -> Result<Arc<Process>, BackendError> {
@@ -227,35 +238,31 @@ impl Life {
     fn forget(&self, process: &Arc<Process>, by_us: bool) {
         let mut state = self.state();
         state.processes.retain(|other| !Arc::ptr_eq(other, process));
-        state.live.retain(|_, live| !Arc::ptr_eq(&live.process, process));
+        state.roster.forget(process);
         state.ready.retain(|other| !Arc::ptr_eq(other, process));
         state.lost += u64::from(!by_us);
     }
 
     /// The conversation, while it is open in a process that lives.
     pub(super) fn live(&self, id: &str) -> Option<Live> {
-        self.state().live.get(id).filter(|live| !live.process.is_lost()).cloned()
+        self.state().roster.live(id)
     }
 
     pub(super) fn opened(&self, live: Live) {
-        self.state().live.insert(live.conversation.id.clone(), live);
+        self.state().roster.opened(live);
     }
 
     /// No longer open here.
     pub(super) fn take(&self, id: &str) -> Option<Live> {
-        self.state().live.remove(id)
+        self.state().roster.take(id)
     }
 
     pub(super) fn close(&self, id: &str) {
-        let mut state = self.state();
-        if state.closed.len() >= CLOSED_MAX {
-            state.closed.pop_front();
-        }
-        state.closed.push_back(id.to_owned());
+        self.state().roster.close(id);
     }
 
     pub(super) fn is_closed(&self, id: &str) -> bool {
-        self.state().closed.iter().any(|closed| closed == id)
+        self.state().roster.is_closed(id)
     }
 
     /// Gives back what a conversation holds here.
@@ -320,17 +327,17 @@ impl Life {
                 let open: usize = state.processes.iter().map(|process| process.router.count()).sum();
                 let ready = state.ready.len();
                 let odd = oddities(&state.processes);
-                let lost = state.lost;
+                let took = state.processes.last().map_or(0, |process| process.started_in.as_millis());
                 (
                     BackendState::Up,
                     format!(
-                        "{program}, {count} processes ({ready} spare), {open} conversations, {} starts, {lost} lost{odd}",
-                        state.started
+                        "{program}, {count} processes ({ready} spare), {open} conversations, last start took {took} ms{odd}"
                     ),
                 )
             }
         };
-        BackendHealth { state: status, detail, pids }
+        let spares = state.ready.iter().map(|process| process.pid).collect();
+        BackendHealth { state: status, detail, pids, spares, starts: state.started, lost: state.lost }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

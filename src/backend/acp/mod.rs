@@ -1,7 +1,7 @@
 //! The acp_warm backend: long-lived agent processes that speak the Agent Client Protocol. The protocol's types stop here; nothing
 //! of it is stored, and a person is asked through the turn's own channels only.
 //!
-//! `life` says which processes there are (own, shared, spare); `start` brings one up, `process` is one, `lines` its wire, `router` whose its
+//! `life` says which processes there are (own, shared, spare), `roster` what is open in them; `start` brings one up, `process` is one, `lines` its wire, `router` whose its
 //! words are; `open` makes a conversation to prompt, `conversation` is one, `offers` what the agent offers in it and `settings`
 //! how that is chosen; `turn` follows one turn, `translate` is it as pure state, `permission` its questions, `ending` names its
 //! end; `client_side` and `terminals` are what the agent may ask of us.
@@ -16,6 +16,7 @@ mod offers;
 mod open;
 mod permission;
 mod process;
+mod roster;
 mod router;
 mod settings;
 mod start;
@@ -33,7 +34,7 @@ use crate::domain::failure::FailureReason;
 use crate::domain::session::SessionKey;
 use crate::domain::task::TaskSettings;
 use crate::domain::turn::TurnEnd;
-use crate::process::Shims;
+use crate::process::{Limits, Shims};
 use async_trait::async_trait;
 use life::Life;
 use offers::Selection;
@@ -76,6 +77,8 @@ pub struct AcpConfig {
     pub client_tools: bool,
     /// How long is waited for what.
     pub patience: Patience,
+    /// What each of its processes may use with all that it starts, and each command in a terminal of ours.
+    pub limits: Limits,
 }
 
 /// Which conversations live in one process.
@@ -242,6 +245,21 @@ impl AgentBackend for AcpBackend {
             self.life.let_go(live).await;
         }
         Ok(())
+    }
+
+    fn held_by(&self, handle: &AgentSessionHandle) -> Vec<u32> {
+        match (self.life.config().sharing, self.life.live(&handle.agent_session_id)) {
+            (Sharing::Own, Some(live)) => live.process.roots(),
+            (Sharing::Own, None) | (Sharing::Shared, _) => Vec::new(),
+        }
+    }
+
+    async fn give_back_spares(&self) {
+        self.life.give_back_ready().await;
+    }
+
+    fn allow_spares(&self) {
+        self.life.allow_ready();
     }
 
     async fn dispose(&self, grace: Duration) {

@@ -2,9 +2,10 @@
 //! asks does that.
 
 use super::conversation::Conversation;
-use super::life::{Life, Live, Unclaimed};
+use super::life::{Life, Unclaimed};
 use super::offers::Told;
 use super::process::{CallError, Process};
+use super::roster::Live;
 use super::settings::Base;
 use super::{McpServer, McpTransport, Patience, ending};
 use crate::backend::{BackendError, EnsureSession, SessionOrigin};

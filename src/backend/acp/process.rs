@@ -41,6 +41,9 @@ pub(super) struct Process {
     /// Nothing of it is left.
     gone: CancellationToken,
     turns: AtomicU64,
+    terminals: Terminals,
+    /// From spawn to the answer to `initialize`.
+    pub(super) started_in: Duration,
 }
 
 /// Why a call has no answer.
@@ -126,6 +129,8 @@ impl Process {
         able: Capabilities,
         (router, counts): (Arc<Router>, Arc<Counts>),
         connection: ConnectionTo<Agent>,
+        terminals: Terminals,
+        started_in: Duration,
     ) -> Self {
         Self {
             pid,
@@ -137,6 +142,8 @@ impl Process {
             stop: watch::Sender::new(None),
             gone: CancellationToken::new(),
             turns: AtomicU64::new(0),
+            terminals,
+            started_in,
         }
     }
 
@@ -215,6 +222,11 @@ impl Process {
     /// Resolves when nothing of it is left.
     pub(super) async fn gone(&self) {
         self.gone.cancelled().await;
+    }
+
+    /// It and what runs in its terminals, while it lives.
+    pub(super) fn roots(&self) -> Vec<u32> {
+        if self.is_lost() { Vec::new() } else { [vec![self.pid], self.terminals.pids()].concat() }
     }
 
     /// Turns that it has ended.

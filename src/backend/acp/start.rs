@@ -59,6 +59,7 @@ pub(super) async fn start(
         stop: StopPlan::Terminate,
         grace: config.grace,
         serves_leases: true,
+        limits: config.limits,
     };
     let child = shims.spawn(spec).await.map_err(|error| StartError::Failed(error.to_string()))?;
     let mut child = Unready { child: Some(child), tracker };
@@ -66,14 +67,15 @@ pub(super) async fn start(
     let router = Router::new(config.name.clone(), Arc::clone(&counts));
     let over = CancellationToken::new();
     let end_if_dropped = over.clone().drop_guard();
-    let terminals = Terminals::new(config.name.clone(), environment(config), shims.clone(), tracker.clone());
+    let terminals = Terminals::new(config, environment(config), shims.clone(), tracker.clone());
     let (connection, broken) = connect(config, child.get(), &router, &counts, &terminals, tracker, &over)
         .await
         .ok_or_else(|| StartError::Failed("the connection could not be made".to_owned()))?;
     let able = initialize(config, &connection, child.get(), broken.clone()).await?;
     let child = child.ready();
     let pid = child.pid();
-    let process = Arc::new(Process::new(pid, able, (router, counts), connection));
+    let process =
+        Arc::new(Process::new(pid, able, (router, counts), connection, terminals.clone(), begun.elapsed()));
     end_if_dropped.disarm();
     tracing::debug!(agent = config.name, pid, ms = begun.elapsed().as_millis(), "an agent process is ready");
     tracker.spawn(watch_over(Arc::clone(&process), child, broken, terminals, over));

@@ -1,10 +1,11 @@
 //! Commands that an agent runs through us: each under a shim, in the conversation's worktree, its output bounded. They end with
 //! the agent's process.
 
+use super::AcpConfig;
 use crate::backend::confined;
 use crate::domain::text;
 use crate::domain::turn::StopForce;
-use crate::process::{Child, ChildExit, ChildSpec, Environment, Shims, StdinMode, StopPlan};
+use crate::process::{Child, ChildExit, ChildSpec, Environment, Limits, Shims, StdinMode, StopPlan};
 use agent_client_protocol::Error;
 use agent_client_protocol::v1::schema::{
     CreateTerminalRequest, SessionId, TerminalExitStatus, TerminalId, TerminalOutputResponse,
@@ -28,6 +29,7 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct Terminals {
     agent: String,
+    limits: Limits,
     env: Environment,
     shims: Shims,
     tracker: TaskTracker,
@@ -51,8 +53,9 @@ struct Kept {
 }
 
 impl Terminals {
-    pub(super) fn new(agent: String, env: Environment, shims: Shims, tracker: TaskTracker) -> Self {
-        Self { agent, env, shims, tracker, open: Arc::default() }
+    pub(super) fn new(config: &AcpConfig, env: Environment, shims: Shims, tracker: TaskTracker) -> Self {
+        let (agent, limits) = (config.name.clone(), config.limits);
+        Self { agent, limits, env, shims, tracker, open: Arc::default() }
     }
 
     /// Starts a command; where it names no arguments, a shell reads it, as agents expect.
@@ -85,6 +88,7 @@ impl Terminals {
             stop: StopPlan::Terminate,
             grace: GRACE,
             serves_leases: true,
+            limits: self.limits,
         };
         let mut child =
             self.shims.spawn(spec).await.map_err(|error| Error::internal_error().data(error.to_string()))?;
@@ -144,6 +148,11 @@ impl Terminals {
         futures::future::join_all(all.iter().map(|terminal| terminal.child.stop(StopForce::Kill))).await;
     }
 
+    /// The processes that run in them.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.open().values().map(|terminal| terminal.child.pid()).collect()
+    }
+
     /// A terminal is its conversation's alone.
     fn find(&self, owner: &SessionId, id: &TerminalId) -> Result<Arc<Terminal>, Error> {
         let found = self.open().get(&*id.0).filter(|terminal| terminal.owner == *owner.0).cloned();
@@ -182,6 +191,7 @@ fn status(exit: ChildExit) -> TerminalExitStatus {
     match exit {
         ChildExit::Code(code) => TerminalExitStatus::new().exit_code(u32::try_from(code).ok()),
         ChildExit::Signal(signal) => TerminalExitStatus::new().signal(signal.to_string()),
+        ChildExit::OverMemory => TerminalExitStatus::new().signal("9".to_owned()),
         ChildExit::Unknown => TerminalExitStatus::new(),
     }
 }

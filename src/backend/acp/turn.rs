@@ -3,9 +3,10 @@
 
 use super::conversation::Hearing;
 use super::ending;
-use super::life::{Life, Live};
+use super::life::Life;
 use super::permission;
 use super::process::CallError;
+use super::roster::Live;
 use super::router::Ask;
 use super::settings;
 use super::translate::Translation;

@@ -34,6 +34,8 @@ struct State {
     failures: Failures,
     last_error: Option<StartError>,
     size: Size,
+    starts: u64,
+    lost: u64,
 }
 
 /// What is known of the size of servers, for the health page.
@@ -78,6 +80,8 @@ impl Life {
             failures: Failures::default(),
             last_error: None,
             size: Size::default(),
+            starts: 0,
+            lost: 0,
         };
         Arc::new(Self {
             config,
@@ -181,6 +185,7 @@ impl Life {
             }
         };
         tracing::info!(version = %server.version, port = server.port, pid = server.pid, "opencode serves");
+        self.state().starts += 1;
         self.turn_to(Phase::Up(Arc::clone(&server)));
         done.send_replace(Some(Ok(())));
         let worn_out = size::worn_out(&self, &server);
@@ -196,6 +201,7 @@ impl Life {
             }
             Ended::Lost(reason) => {
                 tracing::warn!(%reason, "opencode was lost");
+                self.state().lost += 1;
                 self.failed(StartError::Failed(reason));
             }
         }
@@ -244,6 +250,7 @@ impl Life {
         let failure =
             state.last_error.as_ref().map(|error| format!("; last failure: {error}")).unwrap_or_default();
         let size = state.size.describe(self.config.memory_soft_bytes);
+        let (starts, lost) = (state.starts, state.lost);
         let (state, detail, pids) = match (&state.phase, verdict) {
             (Phase::Up(server) | Phase::Holding(server), _) if !server.is_lost() => {
                 (BackendState::Up, format!("{}{size}", describe(server)), vec![server.pid])
@@ -266,7 +273,7 @@ impl Life {
                 (BackendState::Down, format!("opencode is down{failure}"), Vec::new())
             }
         };
-        BackendHealth { state, detail, pids }
+        BackendHealth { state, detail, pids, spares: Vec::new(), starts, lost }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -41,14 +41,14 @@ use crate::domain::catalogue::Catalogue;
 use crate::domain::failure::FailureReason;
 use crate::domain::session::SessionKey;
 use crate::domain::turn::{TurnEnd, TurnRef};
-use crate::process::Shims;
+use crate::process::{Limits, Shims};
 use async_trait::async_trait;
 use client::Choices;
 use interrupted::Found;
 use life::Life;
 pub use patience::Patience;
 use server::directory_of;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use stopping::{Place, SETTLE_DEADLINE, settle};
@@ -76,6 +76,8 @@ pub struct OpencodeConfig {
     pub memory_soft_bytes: u64,
     /// How long is waited for what.
     pub patience: Patience,
+    /// What the server may use with all that it starts.
+    pub limits: Limits,
 }
 
 /// What opencode is told about edit, bash, webfetch, external_directory and doom_loop, by `OPENCODE_PERMISSION`.
@@ -154,6 +156,15 @@ impl AgentBackend for OpencodeBackend {
             origin,
             interrupted,
         })
+    }
+
+    /// The instance of a directory is made by the first call that names it, and takes longer than a warm turn. Asked is what the
+    /// first turn would ask.
+    async fn prewarm(&self, worktree: &Path) {
+        let (Some(server), Ok(directory)) = (self.life.current(), directory_of(worktree)) else { return };
+        if let Err(error) = server.catalogue(&directory).await {
+            tracing::debug!(directory, %error, "the instance was not made ahead");
+        }
     }
 
     async fn prompt(

@@ -173,6 +173,7 @@ pub(super) async fn start(
         stop: StopPlan::Terminate,
         grace: config.grace,
         serves_leases: true,
+        limits: config.limits,
     };
     let mut child = shims.spawn(spec).await.map_err(|error| StartError::Failed(error.to_string()))?;
     let stdout = child.take_stdout();

@@ -182,7 +182,7 @@ impl AgentBackend for ScriptedBackend {
         } else {
             (BackendState::Up, format!("{open} conversations open, {} turns running", self.turns.len()))
         };
-        BackendHealth { state, detail, pids: Vec::new() }
+        BackendHealth { state, detail, pids: Vec::new(), spares: Vec::new(), starts: 0, lost: 0 }
     }
 }
 

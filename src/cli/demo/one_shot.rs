@@ -2,7 +2,7 @@
 
 use super::stage::{Opencode, Stage};
 use crate::cli::CliError;
-use crate::process::{ChildExit, ChildSpec, Environment, Shims, StdinMode, StopPlan};
+use crate::process::{ChildExit, ChildSpec, Environment, Limits, Shims, StdinMode, StopPlan};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -43,6 +43,7 @@ async fn once(stage: &Stage, opencode: &Opencode, shims: &Shims) -> Result<Durat
             stop: StopPlan::Terminate,
             grace: Duration::from_secs(2),
             serves_leases: false,
+            limits: Limits::default(),
         })
         .await
         .map_err(|error| CliError::Runtime(std::io::Error::other(error)))?;

@@ -7,8 +7,9 @@ use crate::cli::follow::{Followed, Viewer, follow};
 use crate::cli::output::{BOLD, DIM};
 use crate::cli::transcript::Transcript;
 use crate::cli::{CliError, output};
-use crate::wire::api::{ChangeView, NewSession, NewTask, PoolView, SessionView, TaskView};
+use crate::wire::api::{ChangeView, NewSession, NewTask, SessionView, TaskView};
 use crate::wire::event::EventView;
+use crate::wire::pool::PoolView;
 use chrono::{DateTime, Utc};
 
 /// What was played.

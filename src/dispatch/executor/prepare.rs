@@ -1,6 +1,7 @@
 //! Everything before the prompt: worktree, checkpoint, slot, conversation. A retried turn starts from the checkpoint taken
 //! before it, unless the agent's own store says that the interrupted turn in fact completed.
 
+use super::resuming::{Resuming, resuming};
 use super::{Turn, TurnFailure};
 use crate::backend::{AgentSessionHandle, EnsureSession, Interrupted, SessionOrigin};
 use crate::dispatch::task_source::{FoundChanges, ProjectPlace, TurnBegin, TurnFacts, WorktreeFacts};
@@ -48,18 +49,20 @@ impl Turn<'_> {
             return Err(TurnFailure::Cancelled);
         }
         let worktree = self.worktree(&facts).await?;
+        let resuming = resuming(&facts, profile);
         let mut notices = worktree.notices.clone();
+        notices.extend(resuming.notice.clone());
         let (slot, handle, start) = match &facts.checkpoint_before {
             // The agent works in the tree only once it is prompted, so both may be made ready at the same time.
             None => {
                 let ((slot, handle), start) = tokio::try_join!(
-                    self.conversation(&facts, &worktree),
+                    self.conversation(&facts, &resuming, &worktree),
                     self.first_checkpoint(&facts, &worktree)
                 )?;
                 (slot, handle, start)
             }
             Some(before) => {
-                let (slot, handle) = self.conversation(&facts, &worktree).await?;
+                let (slot, handle) = self.conversation(&facts, &resuming, &worktree).await?;
                 let mut start = Start::at(before.clone());
                 if !matches!(handle.interrupted, Interrupted::Completed { .. }) {
                     start.notices = self.go_back_to(before, &worktree).await?;
@@ -68,7 +71,7 @@ impl Turn<'_> {
             }
         };
         notices.extend(start.notices);
-        let (text, told) = self.text(&facts, &handle).await?;
+        let (text, told) = self.text(&resuming, &handle).await?;
         notices.extend(told);
         self.begin(profile, &handle, &start.checkpoint, start.found).await?;
         let permission = profile.permission.of_session(facts.permission);
@@ -82,6 +85,7 @@ impl Turn<'_> {
         };
         let worktree = self.engine.worktrees.ensure(&project, self.task.lease.session).await?;
         if !facts.has_worktree {
+            self.engine.pool.prewarm(&self.task.agent, &worktree.path);
             let place = WorktreeFacts {
                 path: worktree.path.clone(),
                 base_commit: worktree.base_commit.clone(),
@@ -119,6 +123,7 @@ impl Turn<'_> {
     async fn conversation(
         &self,
         facts: &TurnFacts,
+        resuming: &Resuming,
         worktree: &Worktree,
     ) -> Result<(SlotGuard, AgentSessionHandle), TurnFailure> {
         let key = SessionKey { session: self.task.lease.session, agent: self.task.agent.clone() };
@@ -135,7 +140,7 @@ impl Turn<'_> {
             } else {
                 facts.title.clone()
             },
-            resume: facts.resume.clone(),
+            resume: resuming.id.clone(),
             interrupted: interrupted.collect(),
         };
         let handle = slot.ensure(opts).await?;
@@ -167,12 +172,12 @@ impl Turn<'_> {
     /// What the agent is told: the prompt, after the conversation so far when that was lost.
     async fn text(
         &self,
-        facts: &TurnFacts,
+        resuming: &Resuming,
         handle: &AgentSessionHandle,
     ) -> Result<(String, Vec<String>), TurnFailure> {
         let lost = match handle.origin {
             SessionOrigin::NewInsteadOfResumed => true,
-            SessionOrigin::New => facts.conversation_lost,
+            SessionOrigin::New => resuming.lost,
             SessionOrigin::Reused | SessionOrigin::Resumed => false,
         };
         let mut notices = Vec::new();

@@ -95,11 +95,10 @@ impl Turn<'_> {
         if !*backend_lost && !poisons {
             return;
         }
-        if let Some(handle) = ready.slot.take_handle()
-            && poisons
-            && let Err(error) = ready.slot.backend().release(&handle).await
-        {
-            tracing::warn!(slot = %handle.key, %error, "the agent did not confirm the release");
+        if poisons {
+            ready.slot.release().await;
+        } else {
+            ready.slot.take_handle();
         }
     }
 

@@ -1,5 +1,6 @@
 //! The command line between us and the shim. Both sides are of the same binary, so that it has no versions and no help.
 
+use super::super::cgroup::Group;
 use super::super::clock::Clock;
 use super::super::{Account, ChildSpec, StopPlan, Timing};
 use std::ffi::OsString;
@@ -17,13 +18,20 @@ pub(in super::super) struct Options {
     pub(super) grace: Duration,
     pub(super) hurried_grace: Duration,
     pub(super) run_as: Option<Account>,
+    pub(super) group: Option<Group>,
     pub(super) cwd: PathBuf,
     pub(super) program: PathBuf,
     pub(super) args: Vec<OsString>,
 }
 
 impl Options {
-    pub(in super::super) fn new(spec: &ChildSpec, timing: &Timing, clock: Clock, deadline: i64) -> Self {
+    pub(in super::super) fn new(
+        spec: &ChildSpec,
+        timing: &Timing,
+        clock: Clock,
+        deadline: i64,
+        group: Option<Group>,
+    ) -> Self {
         Self {
             name: spec.name.clone(),
             clock,
@@ -32,6 +40,7 @@ impl Options {
             grace: spec.grace,
             hurried_grace: if spec.serves_leases { spec.grace.min(timing.lead_max) } else { spec.grace },
             run_as: spec.run_as,
+            group,
             cwd: spec.cwd.clone(),
             program: spec.program.clone(),
             args: spec.args.clone(),
@@ -52,6 +61,8 @@ impl Options {
             self.grace.as_millis().to_string().into(),
             self.hurried_grace.as_millis().to_string().into(),
             self.run_as.map_or("-".into(), |Account { uid, gid }| format!("{uid}:{gid}").into()),
+            self.group.as_ref().map_or("-".into(), |group| group.folder.clone().into()),
+            self.group.as_ref().map_or("-".into(), |group| group.back.clone().into()),
             self.cwd.clone().into(),
             self.program.clone().into(),
         ];
@@ -74,9 +85,11 @@ impl Options {
         let grace = duration(&word(next()?)?)?;
         let hurried_grace = duration(&word(next()?)?)?;
         let run_as = account(&word(next()?)?)?;
+        let (folder, back) = (next()?, next()?);
+        let group = (folder != "-").then(|| Group { folder: folder.into(), back: back.into() });
         let (cwd, program) = (next()?.into(), next()?.into());
         let args = args.collect();
-        Ok(Self { name, clock, deadline, stop, grace, hurried_grace, run_as, cwd, program, args })
+        Ok(Self { name, clock, deadline, stop, grace, hurried_grace, run_as, group, cwd, program, args })
     }
 }
 
@@ -115,11 +128,14 @@ mod tests {
             grace: Duration::from_millis(1500),
             hurried_grace: Duration::ZERO,
             run_as: Some(Account { uid: 101, gid: 104 }),
+            group: Some(Group { folder: "/g/agentpool-1-0".into(), back: "/g".into() }),
             cwd: "/".into(),
             program: "sh".into(),
             args: vec!["-c".into(), "".into(), "--".into()],
         };
         assert_eq!(Options::parse(options.to_args().into_iter()).unwrap(), options);
+        let free = Options { group: None, run_as: None, ..options };
+        assert_eq!(Options::parse(free.to_args().into_iter()).unwrap(), free);
         assert!(Options::parse(["--help".into()].into_iter()).is_err());
     }
 }

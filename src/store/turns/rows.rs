@@ -19,6 +19,10 @@ pub struct TurnFacts {
     pub agent_session_id: Option<String>,
     /// State of the conversation.
     pub agent_session_status: Option<String>,
+    /// Kind of the backend that the conversation was by.
+    pub backend: Option<String>,
+    /// Hash of the configuration that its last turn was under.
+    pub config_hash: Option<String>,
     /// Why the conversation must not be resumed.
     pub poisoned_reason: Option<String>,
     /// Node on which the conversation lives.

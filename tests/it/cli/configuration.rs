@@ -10,7 +10,7 @@ async fn flags_win_over_variables_and_these_over_the_file() {
         .with("DATABASE_URL", "postgres://ann:s3cret@db.example/work")
         .with("AGENTPOOL_LOG_FORMAT", "json");
     let file = user.home.path().join("agentpool.toml");
-    let text = "hands = 2\nlog = \"warn\"\n[pool]\nlive_max = 4\nidle_ttl_secs = 9\n\
+    let text = "hands = 2\nlog = \"warn\"\n[pool]\nlive_max = 4\nidle_ttl_secs = 9\nmemory_mb = 700\n\
                 [agents.play]\nbackend = \"scripted\"\nenv = { KEY = \"s3cret\" }\n";
     fs::write(&file, text).unwrap();
     let ended = user.run(&["config", "check", "--json", "--log-format", "text"]).await.expect(0);
@@ -18,7 +18,7 @@ async fn flags_win_over_variables_and_these_over_the_file() {
     let shown = ended.json();
     let (config, origins) = (&shown["config"], &shown["origins"]);
     assert_eq!((&config["hands"], &origins["hands"]), (&json!(3), &json!("AGENTPOOL_HANDS")));
-    assert_eq!(config["pool"], json!({"live_max": 5, "idle_ttl_secs": 9}));
+    assert_eq!(config["pool"], json!({"live_max": 5, "idle_ttl_secs": 9, "memory_mb": 700}));
     assert_eq!(origins["pool.live_max"], "AGENTPOOL_POOL__LIVE_MAX");
     assert_eq!(config["log_format"], "text");
     assert_eq!(origins["log_format"], "--log-format");

@@ -6,7 +6,7 @@ use super::shims::marked_shims;
 use agentpool::backend::AgentBackend;
 use agentpool::backend::Home;
 use agentpool::backend::acp::{AcpBackend, AcpConfig, Defaults, Patience, Sharing};
-use agentpool::process::Shims;
+use agentpool::process::{Limits, Shims};
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -40,6 +40,7 @@ pub fn acp_config(name: &str, program: &Path, folder: &Path) -> AcpConfig {
         defaults: Defaults::default(),
         client_tools: true,
         patience: Patience::default(),
+        limits: Limits::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use agentpool::domain::session::SessionKey;
 use agentpool::domain::task::TaskSettings;
 use agentpool::domain::turn::{Stop, TurnEnd, TurnEvent, TurnRef};
 use agentpool::install::{Package, Quiet, install};
-use agentpool::process::Shims;
+use agentpool::process::{Limits, Shims};
 use agentpool::scripted_model::ScriptedModel;
 use serde_json::json;
 use std::fs;
@@ -150,6 +150,7 @@ impl Stage {
             permission,
             memory_soft_bytes: u64::MAX,
             patience: Patience::default(),
+            limits: Limits::default(),
         };
         tune(&mut config);
         let (shims, mark) = marked_shims();

@@ -1,7 +1,7 @@
 //! A real PgBouncer in transaction mode before a test's database.
 
 use super::shims::{agentpool, fresh_mark};
-use agentpool::process::{Account, Child, ChildSpec, Environment, Shims, StdinMode, StopPlan};
+use agentpool::process::{Account, Child, ChildSpec, Environment, Limits, Shims, StdinMode, StopPlan};
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -51,6 +51,7 @@ impl PgBouncer {
                 stop: StopPlan::Terminate,
                 grace: Duration::from_secs(1),
                 serves_leases: false,
+                limits: Limits::default(),
             })
             .await
             .expect("the tests need PgBouncer: apt-get install pgbouncer");

@@ -1,6 +1,6 @@
 //! Shims of the binary under test, and bash scripts to run under them.
 
-use agentpool::process::{ChildSpec, Environment, Shims, StdinMode, StopPlan, Timing};
+use agentpool::process::{ChildSpec, Environment, Limits, Shims, StdinMode, StopPlan, Timing};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -44,5 +44,6 @@ pub fn script(text: &str) -> ChildSpec {
         stop: StopPlan::Terminate,
         grace: Duration::from_secs(2),
         serves_leases: false,
+        limits: Limits::default(),
     }
 }
