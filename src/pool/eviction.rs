@@ -211,7 +211,8 @@ mod tests {
     /// 1000: which of them go, and what stays above it.
     #[test]
     fn over_the_budget_the_least_recently_used_go_until_the_rest_fits() {
-        let table: [(&str, &[(u64, u64)], u64, &[usize], u64); 6] = [
+        type Row<'a> = (&'a str, &'a [(u64, u64)], u64, &'a [usize], u64);
+        let table: [Row<'_>; 6] = [
             ("within it", &[(1, 400), (2, 600)], 0, &[], 0),
             ("one is enough", &[(1, 400), (9, 300), (5, 400)], 0, &[1], 0),
             ("two are needed", &[(1, 900), (9, 100), (5, 200)], 0, &[1, 2], 0),
