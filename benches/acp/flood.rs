@@ -28,7 +28,7 @@ pub async fn measure(effort: &Effort, report: &mut Report) {
         while running.event().await.is_some() {
             running.seen.clear();
             events += 1;
-            if events % 64 == 0 {
+            if events.is_multiple_of(64) {
                 most = most.max(resident_mb());
             }
         }

@@ -53,7 +53,7 @@ enum Entry {
     },
     Event {
         lease: Lease,
-        event: LoggedEvent,
+        event: Box<LoggedEvent>,
         /// Its bytes of the line, given back when it is taken out.
         room: Option<OwnedSemaphorePermit>,
     },
@@ -98,7 +98,7 @@ impl TurnLog {
         let bytes = u32::try_from(size(&event).min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
         // The semaphore is never closed.
         let room = self.room.clone().acquire_many_owned(bytes).await.ok();
-        let _ = self.queue.send(Entry::Event { lease: self.lease, event, room }).await;
+        let _ = self.queue.send(Entry::Event { lease: self.lease, event: Box::new(event), room }).await;
     }
 
     /// Waits until all of the turn's events so far are stored.
@@ -176,7 +176,7 @@ impl Writer {
                 drop(room);
                 let bytes = size(&event);
                 if let Some(turn) = self.turns.get_mut(&lease).filter(|turn| turn.ended.is_none()) {
-                    merge(&mut turn.pending, event);
+                    merge(&mut turn.pending, *event);
                 }
                 bytes
             }

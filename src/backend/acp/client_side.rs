@@ -35,7 +35,7 @@ pub(super) async fn serve(
         .name("agentpool")
         .on_receive_request(
             async move |request: RequestPermissionRequest, responder, _| {
-                for_asks.ask(Ask { request, responder });
+                for_asks.ask(Box::new(Ask { request, responder }));
                 Ok(())
             },
             on_receive_request!(),

@@ -24,7 +24,7 @@ const QUIET_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) enum Said {
     /// In a shape that we know.
-    Update(SessionUpdate),
+    Update(Box<SessionUpdate>),
     /// The kind of one that we do not.
     Unknown(String),
 }
@@ -47,13 +47,13 @@ pub(super) struct Conversation {
 #[derive(Clone)]
 pub(super) struct Ears {
     said: mpsc::Sender<Said>,
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<Box<Ask>>,
 }
 
 /// The hearing end. While it lives what is said goes to its turn.
 pub(super) struct Hearing {
     pub(super) said: mpsc::Receiver<Said>,
-    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) asks: mpsc::Receiver<Box<Ask>>,
 }
 
 impl Conversation {
@@ -109,7 +109,7 @@ impl Conversation {
     }
 
     /// Hands a question to the turn; gives it back when there is none, or when it does not keep up.
-    pub(super) fn ask(&self, ask: Ask) -> Result<(), Ask> {
+    pub(super) fn ask(&self, ask: Box<Ask>) -> Result<(), Box<Ask>> {
         let ears = lock(&self.ears).clone();
         match ears {
             None => Err(ask),

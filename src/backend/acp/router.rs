@@ -84,7 +84,7 @@ impl Router {
     }
 
     /// To the turn that it concerns; cancelled where there is none.
-    pub(super) fn ask(&self, ask: Ask) {
+    pub(super) fn ask(&self, ask: Box<Ask>) {
         let conversation = self.conversation(&ask.request.session_id.0);
         let refused = match conversation {
             Some(conversation) => conversation.ask(ask).err(),
@@ -127,7 +127,7 @@ impl Updates for Router {
         let kind =
             params.pointer("/update/sessionUpdate").and_then(Value::as_str).unwrap_or("none").to_owned();
         let said = match serde_json::from_value::<SessionNotification>(params) {
-            Ok(notification) => Said::Update(notification.update),
+            Ok(notification) => Said::Update(Box::new(notification.update)),
             Err(_) => {
                 self.counts.unknown.fetch_add(1, Ordering::Relaxed);
                 Said::Unknown(kind.chars().take(64).collect())

@@ -43,7 +43,7 @@ impl Translation {
     /// The event that it makes, if it makes one.
     pub(super) fn take(&mut self, said: Said) -> Option<TurnEvent> {
         match said {
-            Said::Update(update) => self.update(update),
+            Said::Update(update) => self.update(*update),
             Said::Unknown(kind) => self.unknown(kind),
         }
     }
@@ -326,7 +326,7 @@ mod tests {
 
     fn said(update: Value) -> Said {
         match serde_json::from_value(update.clone()) {
-            Ok(update) => Said::Update(update),
+            Ok(update) => Said::Update(Box::new(update)),
             Err(_) => Said::Unknown(update["sessionUpdate"].as_str().unwrap_or("none").to_owned()),
         }
     }

@@ -74,7 +74,7 @@ struct Course<'a> {
     translation: Translation,
     outbox: VecDeque<TurnEvent>,
     /// Questions that wait for an answer, by our id of them.
-    asked: HashMap<String, Ask>,
+    asked: HashMap<String, Box<Ask>>,
     stopping: Option<Stopping>,
     deaf: bool,
 }
@@ -284,7 +284,7 @@ impl Course<'_> {
         stopping.again = now + self.turn.life.config().patience.cancel_again;
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, ask: Box<Ask>) {
         if self.stopping.is_some() {
             ask.cancel();
             return;
