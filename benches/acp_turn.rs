@@ -23,6 +23,9 @@ struct Args {
     /// Only opencode and codex, which the tests have installed anyway
     #[arg(long)]
     few: bool,
+    /// Only this agent: opencode, codex, claude or gemini
+    #[arg(long)]
+    only: Option<String>,
     /// The figures as JSON, and nothing else on stdout
     #[arg(long)]
     json: bool,
@@ -53,7 +56,7 @@ fn main() {
     let effort = if args.quick { QUICK } else { WHOLE };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut report = Report::default();
-    runtime.block_on(run(&effort, args.quick || args.few, &mut report));
+    runtime.block_on(run(&effort, args.quick || args.few, args.only.as_deref(), &mut report));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let built = if cfg!(debug_assertions) { "unoptimized build" } else { "optimized build" };
     let machine = format!("{cores} cores, {} {}, {built}", std::env::consts::OS, std::env::consts::ARCH);
@@ -64,11 +67,16 @@ fn main() {
     }
 }
 
-async fn run(effort: &Effort, few: bool, report: &mut Report) {
+async fn run(effort: &Effort, few: bool, only: Option<&str>, report: &mut Report) {
+    let all = [Which::Codex, Which::Opencode, Which::Claude, Which::Gemini];
+    if let Some(only) = only {
+        let which = all.into_iter().find(|which| format!("{which:?}").eq_ignore_ascii_case(only));
+        turns::measure(which.expect("one of the four"), effort, report).await;
+        return;
+    }
     flood::measure(effort, report).await;
     many::live(effort, report).await;
     many::evicted(effort, report).await;
-    let all = [Which::Codex, Which::Opencode, Which::Claude, Which::Gemini];
     for which in &all[..if few { 2 } else { 4 }] {
         eprintln!("measuring: {which:?}");
         turns::measure(*which, effort, report).await;

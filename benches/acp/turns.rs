@@ -28,17 +28,31 @@ pub async fn measure(which: Which, effort: &Effort, report: &mut Report) {
     turn(&ours, &line).await;
     raw.prompt(PROMPT).await;
     let (mut through_us, mut bare) = (Vec::new(), Vec::new());
-    for _ in 0..effort.warm {
-        through_us.push(turn(&ours, &line).await);
-        bare.push(raw.prompt(PROMPT).await);
+    for round in 0..effort.warm {
+        // Each follows the other as often: what an agent does after its answer falls on whoever comes next.
+        if round % 2 == 0 {
+            through_us.push(turn(&ours, &line).await);
+            bare.push(raw.prompt(PROMPT).await);
+        } else {
+            bare.push(raw.prompt(PROMPT).await);
+            through_us.push(turn(&ours, &line).await);
+        }
     }
     drop(raw);
-    let mut cold = Vec::new();
+    let (mut cold, mut bare_first) = (Vec::new(), Vec::new());
     for _ in 0..effort.cold {
+        let worktree = theirs.worktree();
         let begun = Instant::now();
-        let mut raw = Raw::start(&theirs.config, &theirs.worktree()).await;
-        raw.prompt(PROMPT).await;
+        let mut raw = Raw::start(&theirs.config, &worktree).await;
+        let first = raw.prompt(PROMPT).await;
         cold.push(ms(begun));
+        bare_first.push(raw.new_ms + first.whole_ms);
+        if std::env::var_os("ACP_BENCH_STEPS").is_some() {
+            eprintln!(
+                "bare: new {:.0} ms, first text {:.0} ms, whole {:.0} ms",
+                raw.new_ms, first.first_ms, first.whole_ms
+            );
+        }
         news.push(raw.new_ms);
     }
     let first = first_turns(which, effort).await;
@@ -46,7 +60,7 @@ pub async fn measure(which: Which, effort: &Effort, report: &mut Report) {
     let of = |times: &[Times], pick: fn(&Times) -> f64| times.iter().map(pick).collect::<Samples>().median();
     let (warm, plain) = (of(&through_us, |t| t.whole_ms), of(&bare, |t| t.whole_ms));
     let later = of(&through_us, |t| t.first_ms) - of(&bare, |t| t.first_ms);
-    let (cold, new) = (Samples(cold).median(), Samples(news).min());
+    let (cold, new) = (Samples(cold).median(), Samples(news).median());
     let name = format!("{which:?}").to_lowercase();
     let mut say = |what: &str, value, unit, goal| {
         report.figures.push(Figure::new(format!("{name}: {what}"), value, unit, goal));
@@ -59,7 +73,10 @@ pub async fn measure(which: Which, effort: &Effort, report: &mut Report) {
     let goal = if which == Which::Codex { Goal::None } else { Goal::AtLeast(FASTER) };
     say("warm, times faster than started for the turn", cold / warm, "×", goal);
     say("first turn on a ready process", first, "ms", Goal::None);
-    say("the same, of a warm turn and session/new", first / (warm + new), "×", Goal::AtMost(FIRST));
+    let bare_first = Samples(bare_first).median();
+    say("session/new and first turn, bare, on a process just initialised", bare_first, "ms", Goal::None);
+    say("session/new on a process just started", new, "ms", Goal::None);
+    say("first turn, of a warm turn and session/new", first / (warm + new), "×", Goal::AtMost(FIRST));
 }
 
 /// One turn by the backend.
@@ -86,9 +103,17 @@ async fn first_turns(which: Which, effort: &Effort) -> f64 {
     let mut samples = Vec::new();
     for round in 0..=effort.cold {
         ready(&subject).await;
+        let worktree = subject.worktree();
         let begun = Instant::now();
-        let line = Line::open(&subject).await;
-        turn(&subject, &line).await;
+        let line = Line::open_in(&subject, worktree).await;
+        let open_ms = ms(begun);
+        let times = turn(&subject, &line).await;
+        if std::env::var_os("ACP_BENCH_STEPS").is_some() {
+            eprintln!(
+                "open {open_ms:.0} ms, first text {:.0} ms, whole {:.0} ms",
+                times.first_ms, times.whole_ms
+            );
+        }
         // The first one meets its model for the first time.
         if round > 0 || effort.cold == 1 {
             samples.push(ms(begun));

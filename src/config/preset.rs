@@ -57,6 +57,9 @@ static OPENCODE: Known = Known {
     args: &["acp"],
     env: &[
         ("OPENCODE_DISABLE_AUTOUPDATE", "1"),
+        // A worktree's checkpoints do the work of its snapshots; and its heap, as for the server.
+        ("OPENCODE_CONFIG_CONTENT", r#"{"snapshot":false}"#),
+        ("BUN_JSC_forceRAMSize", "1073741824"),
         // It beats opencode's configuration files: without it nothing is asked, and our policy decides nothing.
         (
             "OPENCODE_PERMISSION",

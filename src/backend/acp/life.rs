@@ -1,6 +1,7 @@
 //! Which processes there are: started one at a time after failures, shared or one a conversation, some kept ready. Knows what is
 //! open in them; prompts nothing.
 
+use super::open;
 use super::process::Process;
 use super::roster::{Live, Roster};
 use super::start::{StartError, start};
@@ -18,8 +19,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Between a spare that was taken and the start of another one.
+const REFILL_PAUSE: Duration = Duration::from_secs(3);
 /// How long an agent may take to say that a conversation is closed, before its process is ended anyway.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// The processes of a backend. Lives as long as the backend.
 pub(super) struct Life {
     config: AcpConfig,
@@ -103,7 +106,7 @@ impl Life {
         match self.config.sharing {
             Sharing::Own => {
                 let ready = self.take_ready();
-                self.refill();
+                self.refill_later();
                 match ready {
                     Some(process) => Ok(Unclaimed { process, keep: false }),
                     None => Ok(Unclaimed { process: self.start().await?, keep: false }),
@@ -145,6 +148,7 @@ impl Life {
             while life.wants_ready() {
                 // What cannot be started now is tried with the next need.
                 let Ok(process) = life.start().await else { break };
+                open::warm_up(&life, &process).await;
                 let mut state = life.state();
                 if state.without_spares {
                     process.stop(StopForce::Terminate);
@@ -153,6 +157,20 @@ impl Life {
                 }
             }
             life.state().refilling = false;
+        });
+    }
+
+    /// The same, when whoever took one has had time for its first turn: a start takes a core of it.
+    fn refill_later(self: &Arc<Self>) {
+        if self.config.spare == 0 {
+            return;
+        }
+        let life = Arc::clone(self);
+        self.tracker.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(REFILL_PAUSE) => life.refill(),
+                () = life.over.cancelled() => {}
+            }
         });
     }
 

@@ -2,7 +2,7 @@
 //! asks does that.
 
 use super::conversation::Conversation;
-use super::life::{Life, Unclaimed};
+use super::life::{CLOSE_DEADLINE, Life, Unclaimed};
 use super::offers::Told;
 use super::process::{CallError, Process};
 use super::roster::Live;
@@ -53,6 +53,22 @@ pub(super) async fn open(
     drop(opening);
     let origin = if opts.resume.is_some() { SessionOrigin::NewInsteadOfResumed } else { SessionOrigin::New };
     Ok((keep(life, process, conversation), origin))
+}
+
+/// Opens a conversation that nobody wants, and closes it: what the agent loads for its first one, a process that waits has
+/// loaded by then. One that refuses is as ready as it gets.
+pub(super) async fn warm_up(life: &Life, process: &Process) {
+    let Ok(cwd) = cwd_of(&life.config().cwd) else { return };
+    let opening = process.router.opening();
+    let answer = process.call("session/new", params(life, process, cwd, None), Patience::OPEN).await;
+    drop(opening);
+    let id = answer.ok().and_then(|answer| Some(answer.get("sessionId")?.as_str()?.to_owned()));
+    if let Some(id) = id
+        && process.able.close
+    {
+        let closed = process.call("session/close", json!({"sessionId": id}), CLOSE_DEADLINE).await;
+        tracing::debug!(agent = life.config().name, closed = closed.is_ok(), "a spare process is warm");
+    }
 }
 
 /// A conversation that the agent has a record of; `None` when it cannot or does not go on with it.

@@ -100,6 +100,9 @@ fn prepare(which: Which, home: &Path, model: &ScriptedModel, config: &mut AcpCon
             let mut settings: serde_json::Value =
                 serde_json::from_str(&model_config(&model.base_url())).unwrap();
             settings["permission"] = json!({"edit": "ask", "bash": "ask"});
+            // As the preset has it.
+            settings["snapshot"] = json!(false);
+            set("BUN_JSC_forceRAMSize", (1_u64 << 30).to_string());
             set("OPENCODE_CONFIG_CONTENT", settings.to_string());
             config.args.push("acp".into());
         }
