@@ -214,8 +214,8 @@ async fn f51_f53_f58_a_stream_that_stalls_garbles_or_tells_no_end_costs_a_turn_n
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f52_f57_a_slow_start_with_its_port_taken_is_waited_for_and_two_prompts_run_one_after_the_other() {
-    // Taken by us, or by somebody else: either way it is not free.
-    let _taken = std::net::TcpListener::bind(("127.0.0.1", 4096));
+    // Taken by us, or by an opencode of another test, which may let it go again.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 4096));
     let folder = tempfile::tempdir().unwrap();
     let go = folder.path().join("go");
     let opencode = opencode_program().await;
@@ -232,7 +232,7 @@ async fn f52_f57_a_slow_start_with_its_port_taken_is_waited_for_and_two_prompts_
     };
     let (one, two, ()) = tokio::join!(stage.open(&one), stage.open(&two), goes);
     assert_eq!(one.server_port, two.server_port, "one start for both");
-    assert_ne!(one.server_port, Some(4096));
+    assert!(taken.is_err() || one.server_port != Some(4096));
 
     // Both at once into one conversation: opencode itself would fold them into one run.
     let (first, second) = tokio::join!(stage.turn(&one, "SLOW:5"), stage.turn(&one, "SLOW:6"));

@@ -5,6 +5,7 @@ use super::open;
 use super::process::Process;
 use super::roster::{Live, Roster};
 use super::start::{StartError, start};
+use super::unclaimed::Unclaimed;
 use super::{AcpConfig, Sharing};
 use crate::backend::circuit::{FAILURES_MAX, Failures, Verdict, WINDOW};
 use crate::backend::{BackendError, BackendHealth, BackendState};
@@ -51,32 +52,6 @@ struct State {
     program: String,
 }
 
-/// A process that no conversation has claimed yet; ended when it is dropped so.
-pub(super) struct Unclaimed {
-    process: Arc<Process>,
-    keep: bool,
-}
-
-impl Unclaimed {
-    pub(super) fn process(&self) -> &Arc<Process> {
-        &self.process
-    }
-
-    /// A conversation has it now.
-    pub(super) fn claimed(mut self) -> Arc<Process> {
-        self.keep = true;
-        Arc::clone(&self.process)
-    }
-}
-
-impl Drop for Unclaimed {
-    fn drop(&mut self) {
-        if !self.keep {
-            self.process.stop(StopForce::Terminate);
-        }
-    }
-}
-
 impl Life {
     pub(super) fn new(config: AcpConfig, shims: Shims) -> Arc<Self> {
         let life = Arc::new(Self {
@@ -108,8 +83,8 @@ impl Life {
                 let ready = self.take_ready();
                 self.refill_later();
                 match ready {
-                    Some(process) => Ok(Unclaimed { process, keep: false }),
-                    None => Ok(Unclaimed { process: self.start().await?, keep: false }),
+                    Some(process) => Ok(Unclaimed::own(process)),
+                    None => Ok(Unclaimed::own(self.start().await?)),
                 }
             }
             Sharing::Shared => {
@@ -119,7 +94,7 @@ impl Life {
                     None => self.start().await?,
                 };
                 *shared = Some(Arc::clone(&process));
-                Ok(Unclaimed { process, keep: true })
+                Ok(Unclaimed::shared(process))
             }
         }
     }

@@ -23,6 +23,7 @@ mod start;
 mod terminals;
 mod translate;
 mod turn;
+mod unclaimed;
 
 use super::{
     AgentBackend, AgentSessionHandle, BackendError, BackendHealth, EnsureSession, Home, Interrupted, Prompt,

@@ -2,11 +2,12 @@
 //! asks does that.
 
 use super::conversation::Conversation;
-use super::life::{CLOSE_DEADLINE, Life, Unclaimed};
+use super::life::{CLOSE_DEADLINE, Life};
 use super::offers::Told;
 use super::process::{CallError, Process};
 use super::roster::Live;
 use super::settings::Base;
+use super::unclaimed::Unclaimed;
 use super::{McpServer, McpTransport, Patience, ending};
 use crate::backend::{BackendError, EnsureSession, SessionOrigin};
 use agent_client_protocol::ErrorCode;

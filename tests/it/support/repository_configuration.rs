@@ -45,7 +45,9 @@ pub async fn one_turn(subject: &mut RealAgent, preset: Preset, worktree: PathBuf
     };
     let name = AgentName::new("a").unwrap();
     let launch = agent.acp_launch(&name, Path::new("/nowhere"), Path::new("/nowhere")).unwrap();
-    subject.config.env.extend(launch.env);
+    // The stage's model is in that one.
+    let env = launch.env.into_iter().filter(|(name, _)| name != "OPENCODE_CONFIG_CONTENT");
+    subject.config.env.extend(env);
     subject.config.session_meta = launch.session_meta;
     subject.restart().await;
     let line = open(subject, worktree).await;
