@@ -59,7 +59,8 @@ impl Mutant {
 /// Stands in for `agentpool shim`: same command line, same streams, same words, and nothing of what it is for.
 pub fn naive_shim() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(2).collect();
-    let (cwd, program, args) = (&args[7], &args[8], &args[9..]);
+    let (cwd, program, args) = (&args[9], &args[10], &args[11..]);
+    assert!(cwd.as_encoded_bytes().starts_with(b"/"), "the shim's command line has changed: {args:?}");
     let lifeline = UnixDatagram::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
     let stream =
         |number: u32, how: &OpenOptions| Stdio::from(how.open(format!("/proc/self/fd/{number}")).unwrap());
