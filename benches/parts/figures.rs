@@ -113,11 +113,20 @@ impl Report {
             ]
         });
         println!("{}\n", table(&["WHAT", "FIGURE", "GOAL", "VERDICT"], rows));
+        self.show_breakdowns();
+        let missed = self.figures.iter().filter(|figure| figure.verdict() == "MISSED").count();
+        match missed {
+            0 => println!("\nevery goal is met"),
+            missed => println!("\n{missed} goals are MISSED"),
+        }
+    }
+
+    fn show_breakdowns(&self) {
+        let Some(first) = self.breakdowns.first() else { return };
         println!("Where the time of a warm turn goes (medians, and their share of the sum)");
         let mut header = vec!["STEP".to_owned()];
         header.extend(self.breakdowns.iter().map(|of| format!("{} FILES", of.files)));
         let header: Vec<&str> = header.iter().map(String::as_str).collect();
-        let Some(first) = self.breakdowns.first() else { return };
         let steps = first.steps.iter().enumerate().map(|(step, (name, _))| {
             let cells = self.breakdowns.iter().map(|of| {
                 let sum: f64 = of.steps.iter().map(|(_, samples)| samples.median()).sum();
@@ -132,11 +141,6 @@ impl Report {
         });
         let rows = steps.chain(plain);
         println!("{}", table(&header, rows));
-        let missed = self.figures.iter().filter(|figure| figure.verdict() == "MISSED").count();
-        match missed {
-            0 => println!("\nevery goal is met"),
-            missed => println!("\n{missed} goals are MISSED"),
-        }
     }
 
     pub fn as_json(&self, machine: &str) -> Value {
