@@ -90,6 +90,7 @@ impl Turn {
         let _right = tokio::select! {
             right = conversation.begin() => right,
             reason = process.lost() => return Err(BackendError::Lost(reason)),
+            () = self.stopped_before(&mut io) => return Ok(TurnEnd::Cancelled),
         };
         let notices = tokio::select! {
             notices = settings::apply(process, conversation, &self.live.base, &settings) => {

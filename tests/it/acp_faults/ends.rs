@@ -146,3 +146,18 @@ async fn failures_that_are_told_as_text_or_error_have_their_reason() {
     );
     over(subject).await;
 }
+
+/// A turn that waits for the one before it, which does not end, can be cancelled too.
+#[tokio::test]
+async fn a_turn_that_waits_for_its_predecessor_is_cancelled_at_once() {
+    let subject = FixtureAgent::new("");
+    let line = Line::open(&subject).await;
+    let mut first = line.begin(&subject, "IGNORE_CANCEL\nSLOW:2000", 64);
+    first.text_seen("tok1").await;
+    first.drop_prompt().await;
+    let second = line.begin(&subject, "SAY: never said", 64);
+    second.stop(StopForce::Ask);
+    // Long before the first one's ten seconds are over, or else its process is gone and this would be its loss.
+    assert!(matches!(second.finish(Policy::Deny).await.end, Ok(TurnEnd::Cancelled)));
+    over(subject).await;
+}
