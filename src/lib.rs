@@ -31,7 +31,7 @@
 //! dispatch          : pool backend worktree shutdown failpoint pulse
 //! dispatch/pg_source: store wire dispatch
 //! http              : store wire shutdown
-//! scripted_model    : shutdown
+//! scripted_model    : domain shutdown
 //! telemetry         : config
 //! config            : install
 //! cli               : wire process install embedded_postgres config shutdown telemetry scripted_model app

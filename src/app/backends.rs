@@ -1,7 +1,7 @@
 //! From an agent's configuration to its backend.
 
 use crate::backend::AgentBackend;
-use crate::backend::acp::{self, AcpBackend, AcpConfig, Defaults, McpServer, McpTransport, Sharing};
+use crate::backend::acp::{self, AcpBackend, AcpConfig, Sharing};
 use crate::backend::opencode::{Home, OpencodeBackend, OpencodeConfig, OpencodePermission, Patience};
 use crate::backend::scripted::{Scenarios, ScriptedBackend, ScriptedConfig};
 use crate::config::{self, AgentConfig, Home as HomeConfig, Sharing as SharingConfig};
@@ -60,7 +60,7 @@ fn opencode(
         permission: OpencodePermission::Ask,
         memory_soft_bytes: agent.memory_soft_mb.saturating_mul(1 << 20),
         patience: Patience::default(),
-        limits: Limits::default(),
+        limits: limits(&agent.limits),
     };
     Ok(Arc::new(OpencodeBackend::new(config, shims.clone())))
 }
@@ -95,13 +95,8 @@ fn acp(
             SharingConfig::Shared => Sharing::Shared,
         },
         spare: usize::from(agent.spare),
-        mcp_servers: launch.mcp_servers.into_iter().map(mcp_server).collect(),
+        mcp_servers: launch.mcp_servers,
         session_meta: launch.session_meta,
-        defaults: Defaults {
-            model: agent.model.clone(),
-            mode: agent.mode.clone(),
-            thinking: agent.thinking.clone(),
-        },
         client_tools: agent.client_tools,
         patience: acp::Patience::default(),
         limits: limits(&agent.limits),
@@ -115,15 +110,6 @@ fn limits(limits: &config::Limits) -> Limits {
         pids_max: limits.pids_max,
         cpu_percent: limits.cpu_percent,
     }
-}
-
-fn mcp_server(server: config::McpServer) -> McpServer {
-    let transport = match server.transport {
-        config::McpTransport::Stdio { command, args, env } => McpTransport::Stdio { command, args, env },
-        config::McpTransport::Http { url, headers } => McpTransport::Http { url, headers },
-        config::McpTransport::Sse { url, headers } => McpTransport::Sse { url, headers },
-    };
-    McpServer { name: server.name, transport }
 }
 
 fn scripted(agent: &AgentConfig, home: &Path) -> Result<Arc<dyn AgentBackend>, String> {

@@ -1,14 +1,15 @@
 //! When an agent that cannot be started is tried again: a pause after each failure, and none at all after five in a minute. Pure: the
 //! time comes in.
 
+use super::BackendError;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Failures within [`WINDOW`] that open the circuit.
-pub(super) const FAILURES_MAX: usize = 5;
+const FAILURES_MAX: usize = 5;
 /// What is forgotten about failures.
-pub(super) const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(60);
 /// Pause after the first failure, doubled by each further one: 0.5, 1, 2, 4 s, so that the fifth comes in the window.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -23,6 +24,41 @@ pub(super) enum Verdict {
     Try(Duration),
     /// Not before this has passed.
     Open(Duration),
+}
+
+/// Why there is no agent. Clones go to everyone who waited.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum StartError {
+    /// Trying again may help.
+    #[error("{0}")]
+    Failed(String),
+    /// Trying again will not help.
+    #[error("{0}")]
+    Incompatible(String),
+}
+
+impl From<StartError> for BackendError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Failed(cause) => Self::Spawn(cause),
+            StartError::Incompatible(cause) => Self::Incompatible(cause),
+        }
+    }
+}
+
+/// What whoever comes hears while the circuit is open for so long, after that last failure.
+pub(super) fn open(last: Option<&StartError>, left: Duration) -> BackendError {
+    let say = |cause: &str| {
+        let (secs, wait) = (WINDOW.as_secs(), left.as_secs() + 1);
+        format!(
+            "it failed {FAILURES_MAX} times within {secs} s and is tried again in {wait} s; last: {cause}"
+        )
+    };
+    match last {
+        Some(StartError::Incompatible(cause)) => BackendError::Incompatible(say(cause)),
+        Some(StartError::Failed(cause)) => BackendError::Spawn(say(cause)),
+        None => BackendError::Spawn(say("unknown")),
+    }
 }
 
 impl Failures {

@@ -16,6 +16,7 @@ use crate::domain::session::SessionKey;
 use crate::domain::task::TaskSettings;
 use crate::domain::turn::{Stop, TurnEnd, TurnEvent, TurnRef};
 use crate::domain::usage::Usage;
+use crate::process::Environment;
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -196,6 +197,22 @@ pub enum Home {
     Inherited,
     /// One of its own: `HOME` and the XDG folders lie in it.
     Isolated(PathBuf),
+}
+
+impl Home {
+    /// The allow-listed part of our environment, with this home in it.
+    fn environment(&self) -> Environment {
+        let env = Environment::allow_listed();
+        match self {
+            Self::Inherited => env,
+            Self::Isolated(home) => env
+                .set("HOME", home)
+                .set("XDG_CONFIG_HOME", home.join(".config"))
+                .set("XDG_DATA_HOME", home.join(".local/share"))
+                .set("XDG_STATE_HOME", home.join(".local/state"))
+                .set("XDG_CACHE_HOME", home.join(".cache")),
+        }
+    }
 }
 
 /// What the health page says of a backend.

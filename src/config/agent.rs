@@ -32,9 +32,9 @@ pub struct AgentConfig {
     pub home: Home,
     /// Used when the task names no model.
     pub model: Option<String>,
-    /// `acp_warm` only: used when the task names no mode.
+    /// Used when the task names no mode.
     pub mode: Option<String>,
-    /// `acp_warm` only: used when the task names no level of thinking.
+    /// Used when the task names no level of thinking.
     pub thinking: Option<String>,
     /// What happens when it asks for permission.
     pub permission: PermissionConfig,
@@ -54,7 +54,7 @@ pub struct AgentConfig {
     pub repository_config: bool,
     /// `acp_warm` only: whether it may read, write and run through us, in its worktree alone, in place of its own tools.
     pub client_tools: bool,
-    /// `acp_warm` only: what the agent and all below it may take, where the system lets us say so.
+    /// What the agent and all below it may take, where the system lets us say so.
     pub limits: Limits,
     /// `opencode_server` only: resident memory in MiB of the server and all below it, above which it is ended between
     /// turns and started anew.
@@ -162,6 +162,8 @@ impl AgentConfig {
             name: name.clone(),
             backend: self.backend,
             default_model: self.model.clone(),
+            default_mode: self.mode.clone(),
+            default_thinking: self.thinking.clone(),
             permission: self.permission.policy(),
             stall_secs: self.stall_secs,
             turn_secs: self.turn_secs,

@@ -1,10 +1,10 @@
 //! From an agent's table to what its processes are started with. Looks for programs; starts and writes nothing.
 
 use super::agent::{AgentConfig, Home};
-use super::mcp::McpServer;
 use super::preset::Stance;
 use super::{ConfigError, program};
 use crate::domain::agent::AgentName;
+use crate::domain::mcp::McpServer;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! The MCP servers of an agent as they are configured. Starts none.
 
+use crate::domain::mcp::{McpServer, McpTransport};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -39,43 +40,6 @@ pub enum McpWord {
     Http,
     /// HTTP with server-sent events, the older way.
     Sse,
-}
-
-/// A server as an agent is told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct McpServer {
-    /// Its name.
-    pub name: String,
-    /// How it is reached.
-    pub transport: McpTransport,
-}
-
-/// How an MCP server is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum McpTransport {
-    /// The agent starts it.
-    Stdio {
-        /// Absolute path.
-        command: PathBuf,
-        /// Its arguments.
-        args: Vec<String>,
-        /// Variables; secrets.
-        env: Vec<(String, String)>,
-    },
-    /// By HTTP.
-    Http {
-        /// Where.
-        url: String,
-        /// Sent with each request; secrets.
-        headers: Vec<(String, String)>,
-    },
-    /// By server-sent events.
-    Sse {
-        /// Where.
-        url: String,
-        /// Sent with each request; secrets.
-        headers: Vec<(String, String)>,
-    },
 }
 
 impl McpServerConfig {

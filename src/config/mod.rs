@@ -15,7 +15,7 @@ mod tests;
 
 pub use agent::{AgentConfig, Home, PermissionConfig, PermissionFallback, PermissionWord};
 pub use launch::{AcpLaunch, LaunchError};
-pub use mcp::{McpServer, McpServerConfig, McpTransport, McpWord};
+pub use mcp::{McpServerConfig, McpWord};
 pub use pool::PoolConfig;
 pub use preset::Preset;
 pub use program::find_opencode;

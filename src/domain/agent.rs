@@ -135,6 +135,10 @@ pub struct AgentProfile {
     pub backend: BackendKind,
     /// Used when the task names no model.
     pub default_model: Option<String>,
+    /// Used when the task names no mode.
+    pub default_mode: Option<String>,
+    /// Used when the task names no level of thinking.
+    pub default_thinking: Option<String>,
     /// What happens when it asks for permission.
     pub permission: PermissionPolicy,
     /// Seconds without any event after which a turn counts as stalled; paused while a person is asked.

@@ -7,6 +7,7 @@ pub mod change;
 pub mod clone_url;
 pub mod failure;
 pub mod ids;
+pub mod mcp;
 pub mod permission;
 pub mod retry;
 pub mod session;

@@ -37,6 +37,20 @@ pub fn cut(text: String, bytes_max: usize) -> String {
     format!("{}… [{} bytes cut]", &text[..end], text.len() - end)
 }
 
+/// The element that a conversation told again stands in, within the prompt of its next turn.
+pub const RETOLD: &str = "conversation_so_far";
+
+/// The text without its `<name>…</name>`s; one that is not closed stays.
+pub fn without_elements(text: &str, name: &str) -> String {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let mut text = text.to_owned();
+    while let Some(from) = text.find(&open) {
+        let Some(length) = text[from..].find(&close) else { break };
+        text.replace_range(from..from + length + close.len(), "");
+    }
+    text
+}
+
 /// For a terminal: control characters but newline and tab, escape sequences' ESC included, and bidi overrides
 /// become U+FFFD, so that what an agent says can move no cursor and set no title.
 pub fn for_terminal(text: &str) -> String {

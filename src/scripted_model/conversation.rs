@@ -1,6 +1,7 @@
 //! A request in a neutral form: who said what, and which tools are offered. Pure; knows no dialect.
 
 use super::tools::Offered;
+use crate::domain::text::{RETOLD, without_elements};
 use serde_json::Value;
 
 /// Who speaks in a turn.
@@ -113,7 +114,7 @@ const WRAPPERS: [&str; 14] = [
     "environment_context",
     "user_instructions",
     "session_context",
-    "conversation_so_far",
+    RETOLD,
     "permissions instructions",
     "INSTRUCTIONS",
     "local-command-caveat",
@@ -145,11 +146,7 @@ const NOTE: &str = "[Request interrupted by user";
 pub(super) fn clean(text: &str) -> String {
     let mut text = text.to_owned();
     for wrapper in WRAPPERS {
-        let (open, close) = (format!("<{wrapper}>"), format!("</{wrapper}>"));
-        while let Some(from) = text.find(&open) {
-            let Some(length) = text[from..].find(&close) else { break };
-            text.replace_range(from..from + length + close.len(), "");
-        }
+        text = without_elements(&text, wrapper);
     }
     let text = text.trim();
     if text.starts_with(NOTE) {

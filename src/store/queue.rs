@@ -160,7 +160,7 @@ impl Store {
         Ok(sessions.len())
     }
 
-    /// Writes the ends of turns, leases new heads, in one transaction. Once that is committed nothing fails any
+    /// Writes the ends of turns and leases new heads, in one transaction. Once that is committed nothing fails any
     /// more: an error would lose the new leases. What cannot be read then is answered so that the caller asks again.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Directives of a prompt: text in, marks with their rests out. Pure.
 
+use agentpool::domain::text::{RETOLD, without_elements};
+
 /// Every mark. One that ends in a colon or a blank takes what follows; a bare word must end there or go on with a colon.
 const MARKS: [&str; 48] = [
     "SAY:",
@@ -87,13 +89,7 @@ pub fn number(rest: &str) -> u64 {
 
 /// The text without conversations told again: their directives were run when they were new.
 pub fn without_the_retold(text: &str) -> String {
-    const CLOSE: &str = "</conversation_so_far>";
-    let mut text = text.to_owned();
-    while let Some(from) = text.find("<conversation_so_far>") {
-        let Some(length) = text[from..].find(CLOSE) else { break };
-        text.replace_range(from..from + length + CLOSE.len(), "");
-    }
-    text
+    without_elements(text, RETOLD)
 }
 
 fn is_word(c: char) -> bool {

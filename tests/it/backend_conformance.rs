@@ -66,22 +66,6 @@ impl Subject for Opencode {
     fn worktree(&self) -> PathBuf {
         new_git_worktree(self.stage.folder.path())
     }
-
-    fn say(&self, text: &str) -> String {
-        format!("SAY: {text}")
-    }
-
-    fn slow(&self, n: u32) -> String {
-        format!("SLOW:{n}")
-    }
-
-    fn ask_and_write(&self, path: &str, content: &str) -> String {
-        format!("TOOL:write {path} {content}")
-    }
-
-    fn recall(&self) -> String {
-        "RECALL".into()
-    }
 }
 
 /// Where the scripted agent keeps its conversations.
@@ -124,19 +108,7 @@ impl Subject for Scripted {
         new_git_worktree(self.folder.path())
     }
 
-    fn say(&self, text: &str) -> String {
-        format!("SAY: {text}")
-    }
-
-    fn slow(&self, n: u32) -> String {
-        format!("SLOW:{n}")
-    }
-
     fn ask_and_write(&self, path: &str, content: &str) -> String {
         format!("ASK: write {path}\nTOOL:write {path} {content}")
-    }
-
-    fn recall(&self) -> String {
-        "RECALL".into()
     }
 }

@@ -73,14 +73,6 @@ pub(super) fn of_refusal(error: &Error) -> BackendError {
     failed(told.or_else(|| provider_words::status_in(&words)).or(own), message, &words)
 }
 
-/// Is it that the conversation does not exist? Codes differ: the words count too.
-pub(super) fn is_unknown_conversation(error: &Error) -> bool {
-    let words = describe(error).to_lowercase();
-    let session = words.contains("session") || words.contains("conversation") || words.contains("thread");
-    let missing = ["not found", "no previous", "unknown", "does not exist", "no rollout", "invalid session"];
-    session && missing.iter().any(|shape| words.contains(shape))
-}
-
 fn failed(status: Option<u64>, message: String, words: &str) -> BackendError {
     let reason = match provider_words::reason(status, words) {
         // What began as an error told as text and has no status: usage limits.
@@ -190,18 +182,6 @@ mod tests {
         assert!(
             matches!(of_answer(&odd, Usage::default(), None), Ok(TurnEnd::Completed { stop_reason, .. }) if stop_reason == "something_new")
         );
-    }
-
-    #[test]
-    fn a_conversation_that_is_not_there_is_seen_by_its_words() {
-        for words in [
-            "Session not found: 0",
-            "Invalid params: session not found: ses_1",
-            "No previous sessions found for this project.",
-        ] {
-            assert!(is_unknown_conversation(&Error::new(-32603, words)), "{words}");
-        }
-        assert!(!is_unknown_conversation(&Error::new(-32603, "Directory does not exist")));
     }
 
     #[test]

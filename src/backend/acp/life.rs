@@ -4,10 +4,10 @@
 use super::open;
 use super::process::Process;
 use super::roster::{Live, Roster};
-use super::start::{StartError, start};
+use super::start::start;
 use super::unclaimed::Unclaimed;
 use super::{AcpConfig, Sharing};
-use crate::backend::circuit::{FAILURES_MAX, Failures, Verdict, WINDOW};
+use crate::backend::circuit::{self, Failures, StartError, Verdict};
 use crate::backend::{BackendError, BackendHealth, BackendState};
 use crate::domain::turn::StopForce;
 use crate::process::Shims;
@@ -180,7 +180,7 @@ impl Life {
             let mut state = self.state();
             match state.failures.verdict(Instant::now()) {
                 Verdict::Try(pause) => pause,
-                Verdict::Open(left) => return Err(circuit_open(state.last_error.as_ref(), left)),
+                Verdict::Open(left) => return Err(circuit::open(state.last_error.as_ref(), left)),
             }
         };
         let _starting = Starting::new(self);
@@ -208,10 +208,7 @@ impl Life {
                 let mut state = self.state();
                 state.failures.add(Instant::now());
                 state.last_error = Some(error.clone());
-                Err(match error {
-                    StartError::Failed(cause) => BackendError::Spawn(cause),
-                    StartError::Incompatible(cause) => BackendError::Incompatible(cause),
-                })
+                Err(error.into())
             }
         }
     }
@@ -369,18 +366,4 @@ fn oddities(processes: &[Arc<Process>]) -> String {
 
 pub(super) fn disposed() -> BackendError {
     BackendError::Lost("the backend was disposed".to_owned())
-}
-
-fn circuit_open(last: Option<&StartError>, left: Duration) -> BackendError {
-    let say = |cause: &str| {
-        let (secs, wait) = (WINDOW.as_secs(), left.as_secs() + 1);
-        format!(
-            "it failed {FAILURES_MAX} times within {secs} s and is tried again in {wait} s; last: {cause}"
-        )
-    };
-    match last {
-        Some(StartError::Incompatible(cause)) => BackendError::Incompatible(say(cause)),
-        Some(StartError::Failed(cause)) => BackendError::Spawn(say(cause)),
-        None => BackendError::Spawn(say("unknown")),
-    }
 }

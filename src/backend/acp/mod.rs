@@ -32,8 +32,8 @@ use super::{
 use crate::domain::agent::BackendKind;
 use crate::domain::catalogue::Catalogue;
 use crate::domain::failure::FailureReason;
+use crate::domain::mcp::McpServer;
 use crate::domain::session::SessionKey;
-use crate::domain::task::TaskSettings;
 use crate::domain::turn::TurnEnd;
 use crate::process::{Limits, Shims};
 use async_trait::async_trait;
@@ -72,8 +72,6 @@ pub struct AcpConfig {
     pub mcp_servers: Vec<McpServer>,
     /// `_meta` of every conversation: what an agent wants to know there.
     pub session_meta: Option<Value>,
-    /// What a task that wishes nothing gets.
-    pub defaults: Defaults,
     /// Whether the agent is offered our file and terminal tools.
     pub client_tools: bool,
     /// How long is waited for what.
@@ -90,54 +88,6 @@ pub enum Sharing {
     Own,
     /// All.
     Shared,
-}
-
-/// An MCP server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct McpServer {
-    /// Its name.
-    pub name: String,
-    /// How it is reached.
-    pub transport: McpTransport,
-}
-
-/// How an MCP server is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum McpTransport {
-    /// The agent starts it.
-    Stdio {
-        /// Absolute path.
-        command: PathBuf,
-        /// Its arguments.
-        args: Vec<String>,
-        /// Variables.
-        env: Vec<(String, String)>,
-    },
-    /// By HTTP.
-    Http {
-        /// Where.
-        url: String,
-        /// Sent with each request; secrets.
-        headers: Vec<(String, String)>,
-    },
-    /// By server-sent events.
-    Sse {
-        /// Where.
-        url: String,
-        /// Sent with each request; secrets.
-        headers: Vec<(String, String)>,
-    },
-}
-
-/// What a task that wishes nothing gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Defaults {
-    /// A model.
-    pub model: Option<String>,
-    /// A mode.
-    pub mode: Option<String>,
-    /// A level of thinking.
-    pub thinking: Option<String>,
 }
 
 /// How long is waited for what. The defaults are for agents as they are; tests come with shorter ones.
@@ -157,17 +107,6 @@ impl Default for Patience {
             write: Duration::from_secs(30),
             cancel_again: Duration::from_millis(500),
             cancel: Duration::from_secs(10),
-        }
-    }
-}
-
-impl Defaults {
-    fn under(&self, wishes: &TaskSettings) -> TaskSettings {
-        TaskSettings {
-            model: wishes.model.clone().or_else(|| self.model.clone()),
-            mode_id: wishes.mode_id.clone().or_else(|| self.mode.clone()),
-            thinking_option_id: wishes.thinking_option_id.clone().or_else(|| self.thinking.clone()),
-            feature_values: wishes.feature_values.clone(),
         }
     }
 }

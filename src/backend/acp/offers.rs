@@ -62,6 +62,7 @@ pub(super) struct Told {
     pub(super) commands: Vec<Command>,
     /// US dollars since the conversation began.
     pub(super) cost_usd: f64,
+    pub(super) title: Option<String>,
 }
 
 impl Capabilities {
@@ -137,6 +138,11 @@ impl Told {
                 }
             }
             SessionUpdate::ConfigOptionUpdate(update) => self.options = update.config_options.clone(),
+            SessionUpdate::SessionInfoUpdate(info) => {
+                if let Some(title) = info.title.value() {
+                    self.title = Some(title.clone());
+                }
+            }
             SessionUpdate::UsageUpdate(update) => {
                 if let Some(cost) = &update.cost
                     && cost.currency == "USD"

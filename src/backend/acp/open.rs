@@ -8,8 +8,9 @@ use super::process::{CallError, Process};
 use super::roster::Live;
 use super::settings::Base;
 use super::unclaimed::Unclaimed;
-use super::{McpServer, McpTransport, Patience, ending};
+use super::{Patience, ending};
 use crate::backend::{BackendError, EnsureSession, SessionOrigin};
+use crate::domain::mcp::{McpServer, McpTransport};
 use agent_client_protocol::ErrorCode;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -107,8 +108,7 @@ async fn again(
                 tracing::warn!(agent, method, "the agent advertises what it does not have");
             }
             CallError::Refused(error) => {
-                let unknown = ending::is_unknown_conversation(&error);
-                tracing::info!(agent, conversation = id, method, unknown, error = %super::process::describe(&error), "the agent does not go on with a conversation");
+                tracing::info!(agent, conversation = id, method, error = %super::process::describe(&error), "the agent does not go on with a conversation");
             }
         }
     }

@@ -1,12 +1,13 @@
 //! The start of an agent process: spawned under a shim, connected, initialised. What does not get so far is ended.
 
+use super::AcpConfig;
 use super::client_side;
 use super::lines::{self, Counts};
 use super::offers::Capabilities;
 use super::process::{Process, describe, is_gone, last_words, untyped, watch_over};
 use super::router::Router;
 use super::terminals::Terminals;
-use super::{AcpConfig, Home};
+use crate::backend::circuit::StartError;
 use crate::domain::turn::StopForce;
 use crate::process::{Child, ChildSpec, Environment, Shims, StdinMode, StopPlan};
 use agent_client_protocol::Agent;
@@ -23,17 +24,6 @@ use tokio_util::task::TaskTracker;
 const PROTOCOL_VERSION: u64 = 1;
 /// How long a process whose connection ended may take to say more.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Why there is no process.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum StartError {
-    /// Worth trying again.
-    #[error("{0}")]
-    Failed(String),
-    /// It speaks another version, or no ACP.
-    #[error("{0}")]
-    Incompatible(String),
-}
 
 /// Starts a process and initialises it. What did not get so far is ended.
 ///
@@ -108,19 +98,8 @@ impl Drop for Unready<'_> {
 
 /// The environment: an allow-list, a home of its own if it has one, and the agent's own settings.
 fn environment(config: &AcpConfig) -> Environment {
-    let mut env = Environment::allow_listed();
-    if let Home::Isolated(home) = &config.home {
-        env = env
-            .set("HOME", home)
-            .set("XDG_CONFIG_HOME", home.join(".config"))
-            .set("XDG_DATA_HOME", home.join(".local/share"))
-            .set("XDG_STATE_HOME", home.join(".local/state"))
-            .set("XDG_CACHE_HOME", home.join(".cache"));
-    }
-    for (name, value) in &config.env {
-        env = env.set(name, value);
-    }
-    env
+    let own = config.env.iter();
+    own.fold(config.home.environment(), |env, (name, value)| env.set(name, value))
 }
 
 /// The connection runs in a task of its own until `over`; `broken` says why it ended before.

@@ -44,7 +44,7 @@ pub(super) async fn run(
 ) -> Result<TurnEnd, BackendError> {
     let detached = CancellationToken::new();
     let _detach = detached.clone().drop_guard();
-    let (text, settings) = (prompt.text.clone(), life.config().defaults.under(&prompt.settings));
+    let (text, settings) = (prompt.text.clone(), prompt.settings.clone());
     let turn = Turn { life: Arc::clone(life), live, detached };
     let running = life.tracker.spawn(turn.run(text, settings, io));
     running.await.unwrap_or_else(|panic| {
@@ -113,11 +113,14 @@ impl Turn {
     ) -> Result<TurnEnd, BackendError> {
         let (process, conversation) = (&self.live.process, &self.live.conversation);
         let mut hearing = conversation.listen();
-        let cost_before = conversation.told().cost_usd;
+        let (cost_before, title) = {
+            let told = conversation.told();
+            (told.cost_usd, told.title.clone())
+        };
         let stale = std::mem::take(&mut *self.live.stale.lock().unwrap_or_else(PoisonError::into_inner));
         let mut course = Course {
             turn: self,
-            translation: Translation::new(stale, None),
+            translation: Translation::new(stale, title),
             outbox: notices.into_iter().map(TurnEvent::Notice).collect(),
             asked: HashMap::new(),
             stopping: None,

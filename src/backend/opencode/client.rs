@@ -207,6 +207,12 @@ impl Client {
         json_of("the configuration", ask("the configuration", request, START_DEADLINE).await?).await
     }
 
+    /// Makes opencode read the directory's files.
+    pub async fn list_files(&self, directory: &str) -> Result<(), CallError> {
+        let request = self.at(Method::GET, "/find/file", directory).query(&[("query", ".")]);
+        ask("the files", request, START_DEADLINE).await.map(drop)
+    }
+
     /// Hands a prompt over. May be repeated with the same ids.
     pub async fn prompt(
         &self,

@@ -1,8 +1,8 @@
 //! What opencode is told by its environment. Reads nothing of it back, and starts nothing.
 
 use super::client::Password;
-use super::server::StartError;
-use super::{Home, OpencodeConfig, OpencodePermission};
+use super::{OpencodeConfig, OpencodePermission};
+use crate::backend::circuit::StartError;
 use crate::process::Environment;
 use serde_json::{Value, json};
 
@@ -13,18 +13,12 @@ const HEAP_BYTES: u64 = 1 << 30;
 
 /// The environment: an allow-list, the agent's own settings, and the password last.
 pub(super) fn environment(config: &OpencodeConfig, password: &Password) -> Result<Environment, StartError> {
-    let mut env = Environment::allow_listed()
+    let mut env = config
+        .home
+        .environment()
         .set("OPENCODE_DISABLE_AUTOUPDATE", "1")
         .set(HEAP_VARIABLE, HEAP_BYTES.to_string())
         .set("OPENCODE_PERMISSION", config.permission.as_json().to_string());
-    if let Home::Isolated(home) = &config.home {
-        env = env
-            .set("HOME", home)
-            .set("XDG_CONFIG_HOME", home.join(".config"))
-            .set("XDG_DATA_HOME", home.join(".local/share"))
-            .set("XDG_STATE_HOME", home.join(".local/state"))
-            .set("XDG_CACHE_HOME", home.join(".cache"));
-    }
     for (name, value) in &config.env {
         env = env.set(name, value);
     }

@@ -3,9 +3,9 @@
 
 use super::OpencodeConfig;
 use super::in_use::InUse;
-use super::server::{self, Ended, Server, StartError};
+use super::server::{self, Ended, Server};
 use super::size;
-use crate::backend::circuit::{FAILURES_MAX, Failures, Verdict, WINDOW};
+use crate::backend::circuit::{self, Failures, StartError, Verdict};
 use crate::backend::{BackendError, BackendHealth, BackendState};
 use crate::domain::turn::StopForce;
 use crate::process::Shims;
@@ -158,7 +158,7 @@ impl Life {
         }
         let pause = match state.failures.verdict(Instant::now()) {
             Verdict::Try(pause) => pause,
-            Verdict::Open(left) => return Err(circuit_open(state.last_error.as_ref(), left)),
+            Verdict::Open(left) => return Err(circuit::open(state.last_error.as_ref(), left)),
         };
         let (done, waiting) = watch::channel(None);
         state.phase = Phase::Starting(waiting.clone());
@@ -316,19 +316,4 @@ fn describe(server: &Server) -> String {
 
 fn disposed() -> BackendError {
     BackendError::Lost("the backend was disposed".to_owned())
-}
-
-fn circuit_open(last: Option<&StartError>, left: Duration) -> BackendError {
-    let wait = left.as_secs() + 1;
-    let say = |cause: &str| {
-        format!(
-            "it failed {FAILURES_MAX} times within {} s and is tried again in {wait} s; last: {cause}",
-            WINDOW.as_secs()
-        )
-    };
-    match last {
-        Some(StartError::Incompatible(cause)) => BackendError::Incompatible(say(cause)),
-        Some(StartError::Failed(cause)) => BackendError::Spawn(say(cause)),
-        None => BackendError::Spawn(say("unknown")),
-    }
 }

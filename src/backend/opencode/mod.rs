@@ -158,11 +158,13 @@ impl AgentBackend for OpencodeBackend {
         })
     }
 
-    /// The instance of a directory is made by the first call that names it, and takes longer than a warm turn. Asked is what the
-    /// first turn would ask.
+    /// The instance of a directory is made by the first call that names it, and takes longer than a warm turn; so do its providers
+    /// and its list of files, which opencode waits for within the first prompt (measured: a first turn of 1.1 s takes 0.13 s
+    /// when both are there). Asked is what makes them.
     async fn prewarm(&self, worktree: &Path) {
         let (Some(server), Ok(directory)) = (self.life.current(), directory_of(worktree)) else { return };
-        if let Err(error) = server.catalogue(&directory).await {
+        let files = async { Ok(server.unless_lost(server.client.list_files(&directory)).await??) };
+        if let Err(error) = futures::try_join!(server.catalogue(&directory), files) {
             tracing::debug!(directory, %error, "the instance was not made ahead");
         }
     }

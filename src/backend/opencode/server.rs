@@ -9,6 +9,7 @@ use super::patience::Patience;
 use super::pulse;
 use super::stream::{self, Routes};
 use crate::backend::BackendError;
+use crate::backend::circuit::StartError;
 use crate::domain::turn::StopForce;
 use crate::process::{Child, ChildSpec, Shims, StdinMode, StopPlan};
 use reqwest::StatusCode;
@@ -28,26 +29,6 @@ const LISTENING: &str = "opencode server listening on http://";
 /// How long a turn waits for the one before it in the same conversation: more than an abandoned one takes to be stopped, the
 /// deadlines of its calls included.
 const LANE_DEADLINE: Duration = Duration::from_secs(60);
-
-/// Why there is no server. Clones go to everyone who waited.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum StartError {
-    /// Trying again may help.
-    #[error("{0}")]
-    Failed(String),
-    /// Trying again will not help.
-    #[error("{0}")]
-    Incompatible(String),
-}
-
-impl From<StartError> for BackendError {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::Failed(cause) => Self::Spawn(cause),
-            StartError::Incompatible(cause) => Self::Incompatible(cause),
-        }
-    }
-}
 
 /// A server that answers.
 pub(super) struct Server {

@@ -3,6 +3,7 @@
 use super::scenario::Scenarios;
 use crate::backend::BackendError;
 use crate::domain::failure::FailureReason;
+use crate::domain::text;
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -65,7 +66,8 @@ impl From<ScriptError> for BackendError {
 
 /// The steps of a prompt, in the order of its lines.
 pub(super) fn steps(prompt: &str, scenarios: &Scenarios) -> Result<Vec<Step>, ScriptError> {
-    let prompt = without_the_retold(prompt);
+    // What a conversation told again holds was run when it was new.
+    let prompt = text::without_elements(prompt, text::RETOLD);
     let mut steps = Vec::new();
     for (mark, rest) in prompt.lines().filter_map(directive) {
         match mark {
@@ -166,17 +168,6 @@ fn tries(text: &str) -> (&str, Option<u32>) {
 fn leading_number(text: &str) -> u64 {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text[..digits].parse().unwrap_or(0)
-}
-
-/// The text without conversations told again: their directives were run when they were new.
-fn without_the_retold(text: &str) -> String {
-    const CLOSE: &str = "</conversation_so_far>";
-    let mut text = text.to_owned();
-    while let Some(from) = text.find("<conversation_so_far>") {
-        let Some(length) = text[from..].find(CLOSE) else { break };
-        text.replace_range(from..from + length + CLOSE.len(), "");
-    }
-    text
 }
 
 fn is_word(c: char) -> bool {

@@ -8,6 +8,7 @@ use crate::dispatch::task_source::{FoundChanges, ProjectPlace, TurnBegin, TurnFa
 use crate::domain::agent::{AgentProfile, PermissionPolicy};
 use crate::domain::failure::FailureReason;
 use crate::domain::session::SessionKey;
+use crate::domain::text::RETOLD;
 use crate::domain::turn::TurnRef;
 use crate::failpoint::failpoint;
 use crate::pool::SlotGuard;
@@ -215,7 +216,7 @@ fn retell(turns: &[(String, String)]) -> Option<String> {
     }
     let told: Vec<&str> = fitting.iter().rev().map(String::as_str).collect();
     Some(format!(
-        "<conversation_so_far>\nThis conversation was interrupted. What was said before:\n\n{}\n</conversation_so_far>",
+        "<{RETOLD}>\nThis conversation was interrupted. What was said before:\n\n{}\n</{RETOLD}>",
         told.join("\n\n")
     ))
 }

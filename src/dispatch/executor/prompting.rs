@@ -83,6 +83,9 @@ impl Turn<'_> {
         }
         let mut settings = self.task.settings.clone();
         settings.model = settings.model.or_else(|| profile.default_model.clone());
+        settings.mode_id = settings.mode_id.or_else(|| profile.default_mode.clone());
+        settings.thinking_option_id =
+            settings.thinking_option_id.or_else(|| profile.default_thinking.clone());
         if let Interrupted::Completed { output, usage, .. } = &ready.handle.interrupted {
             let notice = "the interrupted try had completed; its answer was read from the agent's own store"
                 .to_owned();

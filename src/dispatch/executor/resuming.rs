@@ -46,6 +46,8 @@ mod tests {
             name: AgentName::new("a").expect("a good name"),
             backend: BackendKind::AcpWarm,
             default_model: None,
+            default_mode: None,
+            default_thinking: None,
             permission: PermissionPolicy {
                 rule: PermissionRule::Allow,
                 deadline_secs: 1,

@@ -4,7 +4,7 @@ use super::over;
 use crate::support::acp::FixtureAgent;
 use crate::support::conformance::Line;
 use crate::support::leaks::marked_processes;
-use agentpool::backend::acp::{McpServer, McpTransport};
+use agentpool::domain::mcp::{McpServer, McpTransport};
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use super::fixture_agent::fixture_agent;
 use super::shims::marked_shims;
 use agentpool::backend::AgentBackend;
 use agentpool::backend::Home;
-use agentpool::backend::acp::{AcpBackend, AcpConfig, Defaults, Patience, Sharing};
+use agentpool::backend::acp::{AcpBackend, AcpConfig, Patience, Sharing};
 use agentpool::process::{Limits, Shims};
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,6 @@ pub fn acp_config(name: &str, program: &Path, folder: &Path) -> AcpConfig {
         spare: 0,
         mcp_servers: Vec::new(),
         session_meta: None,
-        defaults: Defaults::default(),
         client_tools: true,
         patience: Patience::default(),
         limits: Limits::default(),
@@ -82,22 +81,6 @@ impl Subject for FixtureAgent {
 
     fn worktree(&self) -> PathBuf {
         new_git_worktree(&self.folder.path().canonicalize().unwrap())
-    }
-
-    fn say(&self, text: &str) -> String {
-        format!("SAY: {text}")
-    }
-
-    fn slow(&self, n: u32) -> String {
-        format!("SLOW:{n}")
-    }
-
-    fn ask_and_write(&self, path: &str, content: &str) -> String {
-        format!("TOOL:write {path} {content}")
-    }
-
-    fn recall(&self) -> String {
-        "RECALL".into()
     }
 
     fn recovers(&self) -> bool {

@@ -35,13 +35,21 @@ pub trait Subject: Send + Sync {
     /// A new git worktree with one commit: absolute, canonical, kept as long as the subject.
     fn worktree(&self) -> PathBuf;
     /// A prompt that makes the agent say exactly this line.
-    fn say(&self, text: &str) -> String;
+    fn say(&self, text: &str) -> String {
+        format!("SAY: {text}")
+    }
     /// A prompt that makes the agent say `tok0 tok1 …`, n tokens, at least 20 ms apart.
-    fn slow(&self, n: u32) -> String;
+    fn slow(&self, n: u32) -> String {
+        format!("SLOW:{n}")
+    }
     /// A prompt that makes the agent ask for permission and, if allowed, write `content` and a newline.
-    fn ask_and_write(&self, path: &str, content: &str) -> String;
+    fn ask_and_write(&self, path: &str, content: &str) -> String {
+        format!("TOOL:write {path} {content}")
+    }
     /// A prompt that makes the agent list the prompts before it, each at least 60 characters of it.
-    fn recall(&self) -> String;
+    fn recall(&self) -> String {
+        "RECALL".into()
+    }
     /// Whether the agent's store tells turns that completed from others; else they count as interrupted.
     fn recovers(&self) -> bool {
         true

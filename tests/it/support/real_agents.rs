@@ -163,22 +163,6 @@ impl Subject for RealAgent {
         new_git_worktree(&self.folder.path().canonicalize().unwrap())
     }
 
-    fn say(&self, text: &str) -> String {
-        format!("SAY: {text}")
-    }
-
-    fn slow(&self, n: u32) -> String {
-        format!("SLOW:{n}")
-    }
-
-    fn ask_and_write(&self, path: &str, content: &str) -> String {
-        format!("TOOL:write {path} {content}")
-    }
-
-    fn recall(&self) -> String {
-        "RECALL".into()
-    }
-
     fn recovers(&self) -> bool {
         false
     }
