@@ -13,14 +13,19 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// An `[agents.NAME]` table of the fixture agent with these faults and these further lines.
 fn agent(name: &str, faults: &str, more: &str) -> String {
+    agent_at(fixture_agent(), name, faults, more)
+}
+
+fn agent_at(program: &Path, name: &str, faults: &str, more: &str) -> String {
     format!(
-        "[agents.{name}]\nbackend = \"acp_warm\"\ncommand = {:?}\nhome = \"isolated\"\n{more}\n\
-         [agents.{name}.env]\nFIXTURE = {faults:?}\n",
-        fixture_agent()
+        "[agents.{name}]\nbackend = \"acp_warm\"\ncommand = {program:?}\nhome = \"isolated\"\n{more}\n\
+         [agents.{name}.env]\nFIXTURE = {faults:?}\n"
     )
 }
 
@@ -145,6 +150,13 @@ async fn ends_that_are_no_success_have_their_reasons_and_a_limit_parks_the_agent
         let (ended, _) = talk.finish(task.id).await;
         assert_eq!(ended.failure_reason.as_deref(), Some(reason), "{prompt}: {ended:?}");
     }
+    let task = talk.submit(session, "one", "RECALL").await;
+    let (anew, events) = talk.finish(task.id).await;
+    assert!(
+        !anew.output.as_deref().unwrap().contains("FAIL:overflow"),
+        "a conversation that is too long was gone on with: {anew:?} ({})",
+        notices(&events)
+    );
     let limited = talk.submit(session, "one", "FAIL:429@3x1\nSAY: later").await;
     let mut parked = false;
     let until_parked = tokio::time::Instant::now() + PATIENCE;
@@ -160,7 +172,13 @@ async fn ends_that_are_no_success_have_their_reasons_and_a_limit_parks_the_agent
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_catalogue_is_told_by_the_agent_itself() {
-    let place = place(&(agent("one", "", "") + &agent("broken", "exit=9", ""))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (counted, starts) = (folder.path().join("counted"), folder.path().join("starts"));
+    let script = format!("#!/bin/sh\necho start >> {starts:?}\nexec {:?} \"$@\"\n", fixture_agent());
+    fs::write(&counted, script).unwrap();
+    fs::set_permissions(&counted, fs::Permissions::from_mode(0o755)).unwrap();
+    let settings = agent_at(&counted, "one", "", "") + &agent("broken", "exit=9", "");
+    let place = place(&settings).await;
     let served = place.serve().await;
     let one: Value = served.talk.get("/api/agents/one").await;
     let ids =
@@ -169,6 +187,10 @@ async fn the_catalogue_is_told_by_the_agent_itself() {
     assert!(ids(&one["catalogue"]["modes"]).contains(&json!("plan")), "{one}");
     assert!(!one["catalogue"]["thinking"].as_array().unwrap().is_empty(), "{one}");
     assert!(!one["catalogue"]["commands"].as_array().unwrap().is_empty(), "{one}");
+    let before = fs::read_to_string(&starts).unwrap();
+    let again: Value = served.talk.get("/api/agents/one").await;
+    assert_eq!(again["catalogue"], one["catalogue"]);
+    assert_eq!(fs::read_to_string(&starts).unwrap(), before, "whoever asks again starts an agent");
     let broken: Value = served.talk.get("/api/agents/broken").await;
     assert!(
         broken["catalogue"].is_null() && broken["catalogue_error"].as_str().unwrap().contains("exit code 9"),

@@ -136,7 +136,7 @@ async fn initialize(
     config: &AcpConfig,
     connection: &ConnectionTo<Agent>,
     child: &Child,
-    mut broken: watch::Receiver<Option<String>>,
+    broken: watch::Receiver<Option<String>>,
 ) -> Result<Capabilities, StartError> {
     let own_tools = config.client_tools;
     let params = json!({
@@ -153,13 +153,15 @@ async fn initialize(
         answer = asked => match answer {
             Ok(answer) => answer,
             Err(error) if is_gone(&error) => {
-                // Whatever ended the connection says more than that it ended.
-                let why = tokio::select! {
-                    exit = child.exited() => format!("it ended with {exit}"),
-                    Ok(why) = broken.wait_for(Option::is_some) => why.clone().unwrap_or_default(),
-                    () = tokio::time::sleep(LAST_WORDS) => "it closed its output".to_owned(),
-                };
-                return Err(failed(why));
+                // Its exit says more than what our pipes saw of it, and both more than that the connection ended.
+                let exit = tokio::time::timeout(LAST_WORDS, child.exited()).await.ok();
+                let seen = broken.borrow().clone();
+                return Err(failed(match (exit, seen) {
+                    (Some(exit), Some(seen)) => format!("it ended with {exit} ({seen})"),
+                    (Some(exit), None) => format!("it ended with {exit}"),
+                    (None, Some(seen)) => seen,
+                    (None, None) => "it closed its output".to_owned(),
+                }));
             }
             Err(error) => {
                 let why = format!("it refused to be initialised: {}{}", describe(&error), last_words(child));

@@ -14,7 +14,12 @@ async fn settings_after(subject: &FixtureAgent, line: &Line, wishes: TaskSetting
 
 #[tokio::test]
 async fn what_is_wished_is_set_in_an_order_that_works_and_does_not_stick() {
-    let subject = FixtureAgent::new("");
+    for faults in ["", "no_resume"] {
+        set_and_not_sticking(FixtureAgent::new(faults)).await;
+    }
+}
+
+async fn set_and_not_sticking(subject: FixtureAgent) {
     let mut line = Line::open(&subject).await;
     let (before, _) = settings_after(&subject, &line, TaskSettings::default()).await;
     let wishes = TaskSettings {
@@ -30,7 +35,7 @@ async fn what_is_wished_is_set_in_an_order_that_works_and_does_not_stick() {
     }
     let (after, _) = settings_after(&subject, &line, TaskSettings::default()).await;
     assert_eq!(after, before, "the last task's wishes stick");
-    // The process is gone, the conversation is not: what is wished is set again.
+    // The process is gone, the conversation is not: what is wished is set again, after a load as after a resume.
     subject.backend().release(&line.handle).await.unwrap();
     let id = line.handle.agent_session_id.clone();
     line.ensure(&subject, Some(id), &[]).await;
