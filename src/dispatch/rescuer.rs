@@ -18,6 +18,9 @@ const EVERY: Duration = Duration::from_millis(500);
 const LEASE: Duration = Duration::from_secs(15);
 /// A lock gone for this long means a dead node (measured: freed 4 ms after SIGKILL; a reconnect takes up to 1 s).
 const LOCK_GONE: Duration = Duration::from_millis(1500);
+/// And every look of this long saw it gone: after a pause of the watcher itself, one look may fall into a reconnect. Three
+/// looks, with some room for their jitter.
+const LOCK_UNSEEN: Duration = Duration::from_millis(900);
 
 /// A lease of another incarnation, as a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -155,7 +158,10 @@ impl Seen {
         }
         let gone = |incarnation: &Incarnation| {
             let alive = nodes.iter().any(|node| node.incarnation == *incarnation && node.alive);
-            !alive && self.locks.get(incarnation).is_some_and(|held| now.duration_since(*held) >= LOCK_GONE)
+            let for_long = |since: &Instant, long| now.duration_since(*since) >= long;
+            !alive
+                && self.locks.get(incarnation).is_some_and(|held| for_long(held, LOCK_GONE))
+                && self.absent.get(incarnation).is_some_and(|first| for_long(first, LOCK_UNSEEN))
         };
         let mut verdict = Verdict::default();
         for lease in leases {
@@ -248,6 +254,15 @@ mod tests {
         assert_eq!(soon, Verdict::default(), "it may be reconnecting");
         let verdict = seen.judge(ME, &[foreign(OTHER, 1)], &[node(false)], now + Duration::from_secs(2));
         assert_eq!((verdict.abandoned.len(), verdict.dead), (1, vec![OTHER]));
+    }
+
+    #[test]
+    fn a_watcher_that_paused_does_not_take_one_look_for_a_death() {
+        let (now, mut seen) = (Instant::now(), Seen::default());
+        seen.judge(ME, &[foreign(OTHER, 1)], &[node(true)], now);
+        let later = now + Duration::from_secs(9);
+        assert_eq!(seen.judge(ME, &[foreign(OTHER, 1)], &[node(false)], later), Verdict::default());
+        assert_eq!(seen.judge(ME, &[foreign(OTHER, 1)], &[node(true)], later + EVERY), Verdict::default());
     }
 
     #[test]
