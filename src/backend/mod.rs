@@ -38,12 +38,12 @@ pub trait AgentBackend: Send + Sync {
         opts: &EnsureSession,
     ) -> Result<AgentSessionHandle, BackendError>;
 
-    /// A worktree was made and its first turn is on its way: what makes that turn faster may be begun. Nothing is started that does
-    /// not run, nothing depends on it, and whoever calls it does not wait for it.
+    /// A worktree was made, and its first turn is on its way or will come: what makes that turn faster may be begun. Nothing is
+    /// started that does not run, nothing depends on it, and whoever calls it does not wait for it.
     ///
     /// # Cancel safety
     /// May be dropped at any point.
-    async fn prewarm(&self, _worktree: &Path) {}
+    async fn prewarm(&self, _worktree: &Path, _occasion: Occasion) {}
 
     /// One turn. `turn` carries events out (bounded: a slow store slows the agent), stops and permission answers in.
     /// Returns when the agent's own end of *this* turn was seen.
@@ -100,6 +100,15 @@ pub trait AgentBackend: Send + Sync {
 
     /// What the health page says, from memory alone.
     fn health(&self) -> BackendHealth;
+}
+
+/// Why something is made ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// A session was made whose first turn this agent is expected to run.
+    SessionMade,
+    /// That turn begins, and opens its conversation in a moment.
+    TurnBegins,
 }
 
 /// What [`AgentBackend::ensure_session`] needs.

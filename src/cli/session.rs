@@ -3,7 +3,7 @@
 use super::client::{Client, ClientArgs};
 use super::project::{Project, policies};
 use super::{CliError, Exit, output};
-use crate::wire::api::{CloseSession, ClosedView, ConversationView, SessionView};
+use crate::wire::api::{CloseSession, ClosedView, ConversationView, NewSession, SessionView};
 use clap::Subcommand;
 use std::path::Path;
 use uuid::Uuid;
@@ -36,6 +36,9 @@ struct NewArgs {
     /// What holds in it when an agent asks [default: the agent's own policy]
     #[arg(long, value_name = "POLICY", value_parser = policies())]
     permission: Option<String>,
+    /// Make its worktree at once, and let this agent begin what it can before the first prompt; may be given again
+    #[arg(long, value_name = "AGENT")]
+    prepare: Vec<String>,
     /// The session as JSON
     #[arg(long)]
     json: bool,
@@ -82,7 +85,8 @@ async fn new(args: NewArgs) -> Result<Exit, CliError> {
         None => Project::around(Path::new("."))?,
     };
     let client = Client::new(&args.client)?;
-    let body = project.new_session(args.title, args.permission)?;
+    let plain = project.new_session(args.title, args.permission)?;
+    let body = NewSession { prepare: args.prepare, ..plain };
     let session: SessionView = client.post("/api/sessions", &body).await?;
     if args.json {
         output::json(&session)?;

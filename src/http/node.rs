@@ -36,6 +36,11 @@ pub trait LocalNode: Send + Sync + 'static {
     /// # Errors
     /// What to do about it, in words.
     async fn usable_repository(&self, path: &str) -> Result<PathBuf, String>;
+    /// Makes the worktree of a session that no turn has run in, and lets agents of this node begin what they can before a prompt.
+    ///
+    /// # Errors
+    /// When there is nothing to begin from, or git or the disk fails; the first turn tries again.
+    async fn prepare(&self, session: &SessionDetail, agents: &[AgentName]) -> Result<(), LocalError>;
     /// Tells the agents of a closed session that its conversations have ended, warm or not, and takes its worktree away,
     /// unless that would lose work. An agent that does not confirm is logged.
     ///

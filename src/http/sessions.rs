@@ -3,7 +3,7 @@
 use super::Api;
 use super::node::CloseOutcome;
 use super::problem::{Body, Id, OptionalBody, Params, Refusal, limit};
-use crate::domain::agent::PermissionRule;
+use crate::domain::agent::{AgentName, PermissionRule};
 use crate::domain::clone_url::check_clone_url;
 use crate::domain::session::SessionStatus;
 use crate::store::sessions::{Closed, ConversationSummary, ProjectRow, SessionDetail, SessionRow};
@@ -72,8 +72,46 @@ pub(super) async fn create(
             ));
         }
     };
+    let agents = to_prepare(&api, project, &body.prepare).await?;
     let id = api.store.create_session(project, &body.title, body.permission.as_deref()).await?;
+    let session = find(&api, id).await?;
+    if agents.is_empty() {
+        return Ok((StatusCode::CREATED, Json(session_view(session.row))));
+    }
+    // The session is there in any case, and its first turn says what is wrong with its project.
+    if let Err(error) = api.node.prepare(&session, &agents).await {
+        tracing::warn!(session = %id, %error, "a session could not be prepared");
+    }
     Ok((StatusCode::CREATED, Json(session_view(find(&api, id).await?.row))))
+}
+
+/// The agents of this node that are to be ready for a session of that project.
+async fn to_prepare(api: &Api, project: Uuid, asked: &[String]) -> Result<Vec<AgentName>, Refusal> {
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let here = api
+        .store
+        .projects()
+        .await?
+        .into_iter()
+        .any(|known| known.id == project && known.node == Some(api.node.id().0));
+    if !here {
+        return Err(Refusal::invalid(
+            "only a session on a repository of this node can be prepared: leave out prepare",
+        ));
+    }
+    let known = api.node.backends();
+    let agent = |name: &String| {
+        let agent =
+            AgentName::new(name.clone()).ok().filter(|_| known.iter().any(|known| known.agent == *name));
+        agent.ok_or_else(|| {
+            Refusal::invalid(format!(
+                "prepare names {name}, which this node does not run: GET /api/agents lists what it runs"
+            ))
+        })
+    };
+    asked.iter().map(agent).collect()
 }
 
 pub(super) async fn get(State(api): State<Api>, Id(id): Id<Uuid>) -> Result<Json<SessionView>, Refusal> {

@@ -15,7 +15,7 @@ pub use parking::PARKED_MAX;
 pub use slot::SlotGuard;
 pub use summary::{PoolSummary, SlotSummary};
 
-use crate::backend::{AgentBackend, AgentSessionHandle, BackendError, BackendState};
+use crate::backend::{AgentBackend, AgentSessionHandle, BackendError, BackendState, Occasion};
 use crate::domain::agent::AgentName;
 use crate::domain::catalogue::Catalogue;
 use crate::domain::session::SessionKey;
@@ -99,10 +99,10 @@ impl AgentPool {
         }
     }
 
-    /// A worktree was made in which that agent will soon be prompted. Returns at once, and promises nothing.
-    pub fn prewarm(&self, agent: &AgentName, worktree: &Path) {
+    /// A worktree was made in which that agent will be prompted. Returns at once, and promises nothing.
+    pub fn prewarm(&self, agent: &AgentName, worktree: &Path, occasion: Occasion) {
         if let Some(backend) = self.inner.backends.get(agent) {
-            self.inner.prewarming.begin(backend, worktree);
+            self.inner.prewarming.begin(backend, worktree, occasion);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is made ready off the way of whoever needs it next: a few at a time, each bounded, none of it waited for.
 
-use crate::backend::AgentBackend;
+use crate::backend::{AgentBackend, Occasion};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,12 +31,12 @@ impl Default for Prewarming {
 
 impl Prewarming {
     /// Returns at once.
-    pub(super) fn begin(&self, backend: &Arc<dyn AgentBackend>, worktree: &Path) {
+    pub(super) fn begin(&self, backend: &Arc<dyn AgentBackend>, worktree: &Path, occasion: Occasion) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
         let (backend, worktree, over) = (Arc::clone(backend), worktree.to_owned(), self.over.clone());
         self.tracker.spawn(async move {
             tokio::select! {
-                () = backend.prewarm(&worktree) => {}
+                () = backend.prewarm(&worktree, occasion) => {}
                 () = tokio::time::sleep(DEADLINE) => {
                     tracing::debug!(worktree = %worktree.display(), "it was not made ready in time");
                 }

@@ -174,6 +174,24 @@ impl Store {
         Ok(row.get(0))
     }
 
+    /// Remembers a worktree that was made with its session. False: the session was closed meanwhile, or a turn was faster.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn worktree_ahead(
+        &self,
+        session: Uuid,
+        node: Uuid,
+        path: &str,
+        base_commit: &str,
+        branch: &str,
+    ) -> Result<bool, StoreError> {
+        let client = self.engine().await?;
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&session, &node, &path, &base_commit, &branch];
+        Ok(client.query_opt(sql!("sessions/worktree_ahead"), &params).await?.is_some())
+    }
+
     /// Sessions, newest first.
     ///
     /// # Errors

@@ -63,6 +63,9 @@ pub struct NewSession {
     /// `allow`, `allow_reads`, `deny` or `ask`, whatever the agent's own policy is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permission: Option<String>,
+    /// Agents whose first turn in it is expected: its worktree is made at once, and what they can do before a prompt is begun.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prepare: Vec<String>,
 }
 
 /// A session. `conversations` is filled by `GET /api/sessions/{id}` only.

@@ -4,7 +4,7 @@ use crate::support::faulty_way::{FaultyWay, script};
 use crate::support::leaks::{assert_nothing_left, marked_processes, until};
 use crate::support::opencode::{Stage, opencode_program, prompt};
 use agentpool::backend::opencode::OpencodePermission;
-use agentpool::backend::{AgentBackend, BackendError, BackendState, Interrupted, SessionOrigin};
+use agentpool::backend::{AgentBackend, BackendError, BackendState, Interrupted, Occasion, SessionOrigin};
 use agentpool::domain::failure::FailureReason;
 use agentpool::domain::permission::{
     PermissionAnswer, PermissionDecision, PermissionKind, PermissionRequest,
@@ -104,10 +104,10 @@ async fn one_server_serves_many_worktrees_and_leaves_nothing() {
 async fn the_instance_of_a_new_worktree_is_made_ahead() {
     let stage = Stage::new(OpencodePermission::Allow).await;
     let (first, second) = (stage.worktree("first"), stage.worktree("second"));
-    stage.backend.prewarm(&first).await;
+    stage.backend.prewarm(&first, Occasion::SessionMade).await;
     assert_eq!(stage.backend.health().state, BackendState::Cold);
     stage.open(&first).await;
-    stage.backend.prewarm(&second).await;
+    stage.backend.prewarm(&second, Occasion::TurnBegins).await;
     let logs = stage.folder.path().join("home/.local/share/opencode/log");
     let logs =
         std::fs::read_dir(logs).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());

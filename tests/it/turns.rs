@@ -3,7 +3,8 @@
 use crate::support::node::{TestNode, scripted_agent, scripted_config};
 use agentpool::domain::agent::AgentName;
 use agentpool::wire::api::{
-    AppliedView, ApplyChanges, ChangeView, CloseSession, ClosedView, NewTask, SessionView, TaskView,
+    AppliedView, ApplyChanges, ChangeView, CloseSession, ClosedView, NewSession, NewTask, Problem,
+    SessionView, TaskView,
 };
 use agentpool::wire::permission::AnswerBody;
 use agentpool::wire::pool::PoolView;
@@ -429,5 +430,34 @@ async fn closing_again_tells_an_agent_that_was_not_told_the_first_time() {
     assert_eq!(files(&state), 0, "the agent was told");
     let pool: PoolView = node.get("/api/pool").await;
     assert_eq!(pool.size, 0);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_session_has_its_worktree_before_its_first_turn_and_loses_it_when_it_is_closed() {
+    let node = TestNode::scripted().await;
+    let path = Some(node.project.display().to_string());
+    let prepare =
+        |agent: &str| NewSession { path: path.clone(), prepare: vec![agent.into()], ..NewSession::default() };
+    let session: SessionView = node.post("/api/sessions", &prepare("scripted"), StatusCode::CREATED).await;
+    let worktree = session.worktree.expect("it was made at once");
+    assert!(std::path::Path::new(&worktree).join(".git").exists());
+    assert_eq!(node.turn(session.id, "scripted", "SAY: hi").await.output.as_deref(), Some("hi"));
+    assert_eq!(
+        node.get::<SessionView>(&format!("/api/sessions/{}", session.id)).await.worktree,
+        Some(worktree)
+    );
+
+    let idle: SessionView = node.post("/api/sessions", &prepare("scripted"), StatusCode::CREATED).await;
+    let close = format!("/api/sessions/{}/close", idle.id);
+    let closed: ClosedView = node.post(&close, &CloseSession::default(), StatusCode::OK).await;
+    assert!(closed.worktree_removed && !std::path::Path::new(&idle.worktree.unwrap()).exists());
+
+    let refused: Problem =
+        node.post("/api/sessions", &prepare("nobody"), StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert!(refused.detail.contains("GET /api/agents"), "{refused:?}");
+    let url = NewSession { url: Some("https://example.org/x.git".into()), path: None, ..prepare("scripted") };
+    let refused: Problem = node.post("/api/sessions", &url, StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert!(refused.detail.contains("leave out prepare"), "{refused:?}");
     node.stop().await;
 }

@@ -1,6 +1,7 @@
 //! Which processes there are: started one at a time after failures, shared or one a conversation, some kept ready. Knows what is
 //! open in them; prompts nothing.
 
+use super::ahead::Ahead;
 use super::open;
 use super::process::Process;
 use super::roster::{Live, Roster};
@@ -31,6 +32,7 @@ pub(super) struct Life {
     pub(super) tracker: TaskTracker,
     over: CancellationToken,
     state: Mutex<State>,
+    ahead: Ahead,
     /// Held while the shared process is looked for or started.
     shared: tokio::sync::Mutex<Option<Arc<Process>>>,
 }
@@ -60,6 +62,7 @@ impl Life {
             tracker: TaskTracker::new(),
             over: CancellationToken::new(),
             state: Mutex::default(),
+            ahead: Ahead::default(),
             shared: tokio::sync::Mutex::default(),
         });
         life.refill();
@@ -100,7 +103,7 @@ impl Life {
     }
 
     /// One that is initialised and waits, if there is one.
-    fn take_ready(&self) -> Option<Arc<Process>> {
+    pub(super) fn take_ready(&self) -> Option<Arc<Process>> {
         let mut state = self.state();
         while let Some(process) = state.ready.pop_front() {
             if !process.is_lost() {
@@ -136,7 +139,7 @@ impl Life {
     }
 
     /// The same, when whoever took one has had time for its first turn: a start takes a core of it.
-    fn refill_later(self: &Arc<Self>) {
+    pub(super) fn refill_later(self: &Arc<Self>) {
         if self.config.spare == 0 {
             return;
         }
@@ -156,7 +159,7 @@ impl Life {
         wants && state.ready.len() < self.config.spare
     }
 
-    /// None are ready from here on; returns when those that were are gone.
+    /// None are ready from here on; returns when those that were are gone, and those with a conversation that nobody has prompted.
     pub(super) async fn give_back_ready(&self) {
         let ready = {
             let mut state = self.state();
@@ -167,6 +170,7 @@ impl Life {
         for process in ready {
             process.gone().await;
         }
+        self.ahead.give_back(self).await;
     }
 
     /// The opposite of [`Life::give_back_ready`].
@@ -273,6 +277,16 @@ impl Life {
         }
     }
 
+    /// What was opened before its first prompt.
+    pub(super) fn ahead(&self) -> &Ahead {
+        &self.ahead
+    }
+
+    /// Returns when the backend is disposed.
+    pub(super) async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.over.is_cancelled()
     }
@@ -326,7 +340,8 @@ impl Life {
                 )
             }
         };
-        let spares = state.ready.iter().map(|process| process.pid).collect();
+        let mut spares: Vec<u32> = state.ready.iter().map(|process| process.pid).collect();
+        spares.extend(self.ahead.pids());
         BackendHealth { state: status, detail, pids, spares, starts: state.started, lost: state.lost }
     }
 

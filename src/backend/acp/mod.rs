@@ -6,6 +6,7 @@
 //! how that is chosen; `turn` follows one turn, `translate` is it as pure state, `permission` its questions, `ending` names its
 //! end; `client_side` and `terminals` are what the agent may ask of us.
 
+mod ahead;
 mod catalogue;
 mod client_side;
 mod conversation;
@@ -26,8 +27,8 @@ mod turn;
 mod unclaimed;
 
 use super::{
-    AgentBackend, AgentSessionHandle, BackendError, BackendHealth, EnsureSession, Home, Interrupted, Prompt,
-    SessionOrigin, TurnIo,
+    AgentBackend, AgentSessionHandle, BackendError, BackendHealth, EnsureSession, Home, Interrupted,
+    Occasion, Prompt, SessionOrigin, TurnIo,
 };
 use crate::domain::agent::BackendKind;
 use crate::domain::catalogue::Catalogue;
@@ -41,7 +42,7 @@ use life::Life;
 use offers::Selection;
 use serde_json::Value;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,6 +151,13 @@ impl AgentBackend for AcpBackend {
             origin,
             interrupted,
         })
+    }
+
+    async fn prewarm(&self, worktree: &Path, occasion: Occasion) {
+        // A turn that begins opens its conversation itself, at the same time.
+        if occasion == Occasion::SessionMade {
+            ahead::open_ahead(&self.life, worktree).await;
+        }
     }
 
     async fn prompt(

@@ -34,13 +34,34 @@ pub(super) async fn open(
     if let Some(live) = wanted.and_then(|id| life.live(id)) {
         return Ok((live, SessionOrigin::Reused));
     }
+    if opts.resume.is_none()
+        && let Some(live) = life.ahead().take(&opts.worktree).await
+    {
+        return Ok((live, SessionOrigin::New));
+    }
     let process = life.process().await?;
-    let cwd = cwd_of(&opts.worktree)?;
     if let Some(id) = wanted
-        && let Some(conversation) = again(life, process.process(), id, &opts.worktree, cwd).await?
+        && let Some(conversation) = again(life, process.process(), id, &opts.worktree).await?
     {
         return Ok((keep(life, process, conversation), SessionOrigin::Resumed));
     }
+    let origin = if opts.resume.is_some() { SessionOrigin::NewInsteadOfResumed } else { SessionOrigin::New };
+    Ok((begin(life, process, &opts.worktree).await?, origin))
+}
+
+/// A new conversation in a process.
+///
+/// # Errors
+/// When the process ends or refuses it.
+///
+/// # Cancel safety
+/// May be dropped: an own process is ended.
+pub(super) async fn begin(
+    life: &Arc<Life>,
+    process: Unclaimed,
+    worktree: &Path,
+) -> Result<Live, BackendError> {
+    let cwd = cwd_of(worktree)?;
     let opening = process.process().router.opening();
     let answer = process
         .process()
@@ -50,11 +71,10 @@ pub(super) async fn open(
     let Some(id) = answer.get("sessionId").and_then(Value::as_str) else {
         return Err(BackendError::Incompatible("its answer to session/new names no session".to_owned()));
     };
-    let conversation = process.process().router.claim(id, opts.worktree.clone(), Told::of(&answer));
+    let conversation = process.process().router.claim(id, worktree.to_owned(), Told::of(&answer));
     // Not before: what was said meanwhile is the conversation's.
     drop(opening);
-    let origin = if opts.resume.is_some() { SessionOrigin::NewInsteadOfResumed } else { SessionOrigin::New };
-    Ok((keep(life, process, conversation), origin))
+    Ok(keep(life, process, conversation))
 }
 
 /// Opens a conversation that nobody wants, and closes it: what the agent loads for its first one, a process that waits has
@@ -79,8 +99,8 @@ async fn again(
     process: &Arc<Process>,
     id: &str,
     worktree: &Path,
-    cwd: &str,
 ) -> Result<Option<Arc<Conversation>>, BackendError> {
+    let cwd = cwd_of(worktree)?;
     let ways = [("session/resume", process.able.resume), ("session/load", process.able.load)];
     for (method, _) in ways.into_iter().filter(|(_, able)| *able) {
         // Known before it is asked for: what is replayed is no event of any turn.

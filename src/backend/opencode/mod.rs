@@ -33,8 +33,8 @@ mod wire;
 
 pub use super::Home;
 use super::{
-    AgentBackend, AgentSessionHandle, BackendError, BackendHealth, EnsureSession, Interrupted, Prompt,
-    SessionOrigin, TurnIo,
+    AgentBackend, AgentSessionHandle, BackendError, BackendHealth, EnsureSession, Interrupted, Occasion,
+    Prompt, SessionOrigin, TurnIo,
 };
 use crate::domain::agent::BackendKind;
 use crate::domain::catalogue::Catalogue;
@@ -161,7 +161,7 @@ impl AgentBackend for OpencodeBackend {
     /// The instance of a directory is made by the first call that names it, and takes longer than a warm turn; so do its providers
     /// and its list of files, which opencode waits for within the first prompt (measured: a first turn of 1.1 s takes 0.13 s
     /// when both are there). Asked is what makes them.
-    async fn prewarm(&self, worktree: &Path) {
+    async fn prewarm(&self, worktree: &Path, _: Occasion) {
         let (Some(server), Ok(directory)) = (self.life.current(), directory_of(worktree)) else { return };
         let files = async { Ok(server.unless_lost(server.client.list_files(&directory)).await??) };
         if let Err(error) = futures::try_join!(server.catalogue(&directory), files) {

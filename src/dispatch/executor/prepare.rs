@@ -3,7 +3,7 @@
 
 use super::resuming::{Resuming, resuming};
 use super::{Turn, TurnFailure};
-use crate::backend::{AgentSessionHandle, EnsureSession, Interrupted, SessionOrigin};
+use crate::backend::{AgentSessionHandle, EnsureSession, Interrupted, Occasion, SessionOrigin};
 use crate::dispatch::task_source::{FoundChanges, ProjectPlace, TurnBegin, TurnFacts, WorktreeFacts};
 use crate::domain::agent::{AgentProfile, PermissionPolicy};
 use crate::domain::failure::FailureReason;
@@ -86,7 +86,7 @@ impl Turn<'_> {
         };
         let worktree = self.engine.worktrees.ensure(&project, self.task.lease.session).await?;
         if !facts.has_worktree {
-            self.engine.pool.prewarm(&self.task.agent, &worktree.path);
+            self.engine.pool.prewarm(&self.task.agent, &worktree.path, Occasion::TurnBegins);
             let place = WorktreeFacts {
                 path: worktree.path.clone(),
                 base_commit: worktree.base_commit.clone(),
