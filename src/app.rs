@@ -214,6 +214,7 @@ impl Node {
             feed,
             token: Token::of(&token),
             epoch: epoch.into(),
+            openapi: Arc::from(""),
             closing: closing.clone(),
         };
         let listening = tokio::net::TcpListener::bind(config.listen).await;

@@ -99,6 +99,8 @@ impl Line<'_> {
                     }
                 }
                 "end" => return self.parse(&event.data).map(Some),
+                // Sent away for reading too slowly: the cursor goes on to hold.
+                "resync" if !event.id.is_empty() => self.cursor = Some(event.id),
                 "resync" => {
                     self.cursor = None;
                     viewer.begin_again();

@@ -15,3 +15,4 @@ pub mod task;
 pub mod text;
 pub mod turn;
 pub mod usage;
+pub mod waiting;

@@ -12,10 +12,14 @@ use std::time::Duration;
 /// How long an agent may take to be started and asked. A loaded machine was seen to need a minute.
 const CATALOGUE_DEADLINE: Duration = Duration::from_secs(120);
 
+/// Agents that tasks may name.
+#[utoipa::path(get, path = "/agents", tag = "agents", responses((status = 200, description = "All", body = Vec<AgentView>)))]
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<AgentView>>, Refusal> {
     views(&api).await.map(Json)
 }
 
+/// One agent, with what it offers; it may be started to be asked.
+#[utoipa::path(get, path = "/agents/{name}", tag = "agents", params(("name" = String, Path)), responses((status = 200, description = "The agent", body = AgentDetailView)))]
 pub(super) async fn get(
     State(api): State<Api>,
     Path(name): Path<String>,

@@ -6,7 +6,7 @@ use super::problem::{Id, OptionalBody, Params, Refusal};
 use super::sessions::find;
 use crate::domain::ids::SessionId;
 use crate::store::changes::StoredChange;
-use crate::wire::api::{AppliedView, ApplyChanges, ChangeView};
+use crate::wire::api::{AppliedView, ApplyChanges, ChangeView, Problem};
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -17,12 +17,15 @@ const STATUSES: [&str; 4] = ["pending", "applied", "rejected", "superseded"];
 /// Longest commit message: it reaches git as one argument, which Linux limits to 128 KiB.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
     status: Option<String>,
 }
 
+/// What the turns of a session changed, oldest first.
+#[utoipa::path(get, path = "/sessions/{id}/changes", tag = "changes", params(("id" = Uuid, Path), ListParams), responses((status = 200, description = "All", body = Vec<ChangeView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
     Id(id): Id<Uuid>,
@@ -38,6 +41,8 @@ pub(super) async fn list(
     Ok(Json(rows.into_iter().map(view).collect()))
 }
 
+/// Brings the session's work into the user's repository, as a new branch.
+#[utoipa::path(post, path = "/sessions/{id}/changes/apply", tag = "changes", params(("id" = Uuid, Path)), request_body = Option<ApplyChanges>, responses((status = 200, description = "The branch", body = AppliedView), (status = 409, description = "It does not go onto the project; nothing was touched", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn apply(
     State(api): State<Api>,
     Id(id): Id<Uuid>,

@@ -80,6 +80,8 @@ pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
     })
 }
 
+/// What this node keeps warm.
+#[utoipa::path(get, path = "/pool", tag = "pool", responses((status = 200, description = "The pool", body = PoolView)))]
 pub(super) async fn pool(State(api): State<Api>) -> Json<PoolView> {
     Json(api.node.pool().await)
 }

@@ -4,25 +4,33 @@
 mod agents;
 mod auth;
 mod changes;
+mod feed;
 mod health;
+mod messages;
 mod node;
+mod openapi;
+mod page;
 mod permissions;
 mod problem;
+mod request_id;
 mod sessions;
 mod stream;
 mod tasks;
+mod waiting;
 
 pub use auth::{Token, generate_token};
+pub use feed::{Feed, FeedWake};
 pub use node::{CloseOutcome, LocalError, LocalNode};
-pub use stream::{Feed, FeedWake};
 
 use crate::store::Store;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::get;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Largest request body: a prompt of 1 MiB is 6 MiB of JSON when each byte is escaped as `\uXXXX`.
 const BODY_BYTES_MAX: usize = 8 << 20;
@@ -40,29 +48,17 @@ pub struct Api {
     pub token: Token,
     /// The database's epoch, part of every cursor.
     pub epoch: Arc<str>,
+    /// What `/api/openapi.json` answers; filled in by [`router`].
+    pub openapi: Arc<str>,
     /// Ends the streams when the program ends.
     pub closing: CancellationToken,
 }
 
 /// All routes.
 pub fn router(api: Api) -> Router {
-    let private = Router::new()
-        .route("/projects", get(sessions::projects).post(sessions::create_project))
-        .route("/sessions", get(sessions::list).post(sessions::create))
-        .route("/sessions/{id}", get(sessions::get))
-        .route("/sessions/{id}/close", post(sessions::close))
-        .route("/sessions/{id}/events", get(stream::session))
-        .route("/sessions/{id}/changes", get(changes::list))
-        .route("/sessions/{id}/changes/apply", post(changes::apply))
-        .route("/tasks", get(tasks::list).post(tasks::create))
-        .route("/tasks/{id}", get(tasks::get))
-        .route("/tasks/{id}/cancel", post(tasks::cancel))
-        .route("/tasks/{id}/events", get(stream::task))
-        .route("/permissions", get(permissions::list))
-        .route("/permissions/{id}/answer", post(permissions::answer))
-        .route("/pool", get(health::pool))
-        .route("/agents", get(agents::list))
-        .route("/agents/{name}", get(agents::get))
+    let doc = OpenApiRouter::with_openapi(openapi::head()).nest("/api", described()).into_openapi();
+    let api = Api { openapi: openapi::whole(doc), ..api };
+    let private = Router::from(described())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(axum::middleware::from_fn_with_state(api.clone(), auth::require_token));
@@ -76,5 +72,34 @@ pub fn router(api: Api) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn(auth::require_known_host))
         .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(axum::middleware::from_fn(request_id::name))
         .with_state(api)
+}
+
+/// What the document describes.
+fn described() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(sessions::workspaces))
+        .routes(routes!(sessions::projects, sessions::create_project))
+        .routes(routes!(sessions::list, sessions::create))
+        .routes(routes!(sessions::get))
+        .routes(routes!(sessions::close))
+        .routes(routes!(stream::session))
+        .routes(routes!(stream::hints))
+        .routes(routes!(messages::of_session))
+        .routes(routes!(messages::of_task))
+        .routes(routes!(changes::list))
+        .routes(routes!(changes::apply))
+        .routes(routes!(tasks::list, tasks::create))
+        .routes(routes!(tasks::get))
+        .routes(routes!(tasks::create_all))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::retry))
+        .routes(routes!(stream::task))
+        .routes(routes!(permissions::list))
+        .routes(routes!(permissions::answer))
+        .routes(routes!(health::pool))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::get))
+        .routes(routes!(openapi::get))
 }

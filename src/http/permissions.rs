@@ -1,31 +1,48 @@
 //! `/api/permissions`.
 
 use super::Api;
+use super::page::Page;
 use super::problem::{Body, Id, Params, Refusal, limit};
 use crate::store::permissions::PermissionRow;
-use crate::wire::api::PermissionView;
+use crate::wire::api::{PermissionView, Problem};
 use crate::wire::permission::AnswerBody;
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{OriginalUri, State};
 use serde::Deserialize;
 use uuid::Uuid;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
+    /// Those that were answered too.
     #[serde(default)]
     all: bool,
+    /// Of that session.
+    session: Option<Uuid>,
+    /// Older than that request: what `Link` names.
+    before: Option<Uuid>,
+    /// 1 to 500; 100 by default.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
 }
 
+/// What agents ask, newest first.
+#[utoipa::path(get, path = "/permissions", tag = "permissions", params(ListParams), responses((status = 200, description = "A page", body = Vec<PermissionView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    OriginalUri(uri): OriginalUri,
     Params(params): Params<ListParams>,
-) -> Result<Json<Vec<PermissionView>>, Refusal> {
-    let rows = api.store.permissions(params.all, limit(params.limit, 100)?).await?;
-    Ok(Json(rows.into_iter().map(view).collect()))
+) -> Result<Page<PermissionView>, Refusal> {
+    let limit = limit(params.limit, 100)?;
+    let rows = api.store.permissions(params.all, params.session, params.before, limit).await?;
+    Ok(Page::of(rows.into_iter().map(view).collect(), limit, &uri, "before", |request| {
+        request.id.to_string()
+    }))
 }
 
+/// Answers what an agent asked; of two answers one wins.
+#[utoipa::path(post, path = "/permissions/{id}/answer", tag = "permissions", params(("id" = Uuid, Path)), request_body = AnswerBody, responses((status = 200, description = "The answer that holds", body = PermissionView), (status = 409, description = "Somebody else was faster, or it expired", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn answer(
     State(api): State<Api>,
     Id(id): Id<Uuid>,

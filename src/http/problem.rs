@@ -11,11 +11,18 @@ use axum::response::{IntoResponse, Response};
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
-pub(super) struct Refusal(Problem);
+pub(super) struct Refusal(Box<Problem>);
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self(Problem { status: status.as_u16(), code: code.to_owned(), detail: detail.into() })
+        Self(Box::new(Problem {
+            kind: format!("urn:agentpool:problem:{code}"),
+            title: status.canonical_reason().unwrap_or_default().to_owned(),
+            status: status.as_u16(),
+            code: code.to_owned(),
+            detail: detail.into(),
+            request_id: String::new(),
+        }))
     }
 
     pub(super) fn invalid(detail: impl Into<String>) -> Self {
@@ -30,6 +37,12 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
+    /// The same, said of one part of the request.
+    pub(super) fn about(mut self, what: &str) -> Self {
+        self.0.detail = format!("{what}: {}", self.0.detail);
+        self
+    }
+
     pub(super) fn internal(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
@@ -38,14 +51,25 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(&self.0)).into_response();
+        let mut response = (status, Json(&*self.0)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        response.extensions_mut().insert(*self.0);
         response
     }
+}
+
+/// The answer, with the request's name in it when it is a problem.
+pub(super) fn name_request(mut response: Response, id: &str) -> Response {
+    let Some(mut problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    problem.request_id = id.to_owned();
+    let body = serde_json::to_vec(&problem).expect("a struct of strings is JSON");
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    *response.body_mut() = body.into();
+    response
 }
 
 impl From<StoreError> for Refusal {

@@ -2,31 +2,52 @@
 
 use super::Api;
 use super::node::CloseOutcome;
+use super::page::Page;
 use super::problem::{Body, Id, OptionalBody, Params, Refusal, limit};
 use crate::domain::agent::{AgentName, PermissionRule};
 use crate::domain::clone_url::check_clone_url;
 use crate::domain::session::SessionStatus;
 use crate::store::sessions::{Closed, ConversationSummary, ProjectRow, SessionDetail, SessionRow};
 use crate::wire::api::{
-    CloseSession, ClosedView, ConversationView, NewProject, NewSession, ProjectView, SessionView,
+    CloseSession, ClosedView, ConversationView, NewProject, NewSession, Problem, ProjectView, SessionView,
+    WorkspaceView,
 };
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{OriginalUri, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use uuid::Uuid;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
+    /// `open` or `closed`.
     status: Option<String>,
+    /// On that project.
+    project: Option<Uuid>,
+    /// Older than that session: what `Link` names.
+    before: Option<Uuid>,
+    /// 1 to 500; 50 by default.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
 }
 
+/// Every workspace.
+#[utoipa::path(get, path = "/workspaces", tag = "projects", responses((status = 200, description = "All", body = Vec<WorkspaceView>)))]
+pub(super) async fn workspaces(State(api): State<Api>) -> Result<Json<Vec<WorkspaceView>>, Refusal> {
+    let rows = api.store.workspaces().await?.into_iter();
+    Ok(Json(rows.map(|(id, name, created_at)| WorkspaceView { id, name, created_at }).collect()))
+}
+
+/// Every project.
+#[utoipa::path(get, path = "/projects", tag = "projects", responses((status = 200, description = "All", body = Vec<ProjectView>)))]
 pub(super) async fn projects(State(api): State<Api>) -> Result<Json<Vec<ProjectView>>, Refusal> {
     Ok(Json(api.store.projects().await?.into_iter().map(project_view).collect()))
 }
 
+/// Makes a repository known; one that is known already is answered as it is.
+#[utoipa::path(post, path = "/projects", tag = "projects", request_body = NewProject, responses((status = 201, description = "The project", body = ProjectView)))]
 pub(super) async fn create_project(
     State(api): State<Api>,
     Body(body): Body<NewProject>,
@@ -37,19 +58,26 @@ pub(super) async fn create_project(
     Ok((StatusCode::CREATED, Json(project_view(project))))
 }
 
+/// Sessions, newest first.
+#[utoipa::path(get, path = "/sessions", tag = "sessions", params(ListParams), responses((status = 200, description = "A page", body = Vec<SessionView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    OriginalUri(uri): OriginalUri,
     Params(params): Params<ListParams>,
-) -> Result<Json<Vec<SessionView>>, Refusal> {
+) -> Result<Page<SessionView>, Refusal> {
     if let Some(status) = &params.status
         && !SessionStatus::ALL.iter().any(|known| known.as_str() == status)
     {
         return Err(Refusal::invalid("status must be open or closed"));
     }
-    let rows = api.store.sessions(params.status.as_deref(), limit(params.limit, 50)?).await?;
-    Ok(Json(rows.into_iter().map(session_view).collect()))
+    let limit = limit(params.limit, 50)?;
+    let rows = api.store.sessions(params.status.as_deref(), params.project, params.before, limit).await?;
+    let rows = rows.into_iter().map(session_view).collect();
+    Ok(Page::of(rows, limit, &uri, "before", |session| session.id.to_string()))
 }
 
+/// Begins a session on a project.
+#[utoipa::path(post, path = "/sessions", tag = "sessions", request_body = NewSession, responses((status = 201, description = "A new session", body = SessionView)))]
 pub(super) async fn create(
     State(api): State<Api>,
     Body(body): Body<NewSession>,
@@ -114,6 +142,8 @@ async fn to_prepare(api: &Api, project: Uuid, asked: &[String]) -> Result<Vec<Ag
     asked.iter().map(agent).collect()
 }
 
+/// One session with its conversations.
+#[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", params(("id" = Uuid, Path)), responses((status = 200, description = "The session", body = SessionView)))]
 pub(super) async fn get(State(api): State<Api>, Id(id): Id<Uuid>) -> Result<Json<SessionView>, Refusal> {
     let session = find(&api, id).await?;
     let conversations = api.store.conversations(id).await?;
@@ -121,6 +151,8 @@ pub(super) async fn get(State(api): State<Api>, Id(id): Id<Uuid>) -> Result<Json
     Ok(Json(SessionView { conversations, ..session_view(session.row) }))
 }
 
+/// Closes a session; its worktree goes when nothing would be lost.
+#[utoipa::path(post, path = "/sessions/{id}/close", tag = "sessions", params(("id" = Uuid, Path)), request_body = Option<CloseSession>, responses((status = 200, description = "What it came to", body = ClosedView), (status = 409, description = "A turn runs in it, it is closed, or its worktree is on another node", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn close(
     State(api): State<Api>,
     Id(id): Id<Uuid>,

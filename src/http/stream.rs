@@ -1,65 +1,40 @@
 //! Live streams: rows after the cursor, then a wait for a wake, then again. Replay and live are one path, so nothing falls between
-//! them; a wake is a hint, a lost one costs a few seconds.
+//! them. A reader that does not read holds a few rows and no more, and after a while it is sent away with its cursor.
 
 use super::Api;
+use super::feed::{FeedWake, Line, Newer, PAGE, Tail};
 use super::problem::{Id, Refusal};
 use super::{sessions, tasks};
-use crate::domain::ids::SessionId;
 use crate::store::StoreError;
-use crate::store::events::EventRow;
 use crate::wire::api::StreamEnd;
-use crate::wire::event::EventView;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::Event;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use serde_json::json;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// Rows that one read brings.
-const PAGE: i64 = 500;
 /// A reader hears something at least this often.
 const BEAT_EVERY: Duration = Duration::from_secs(15);
 /// The net under lost wakes.
 const POLL_EVERY: Duration = Duration::from_secs(5);
-
 /// What a reader gets for its last rows when the program ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What may wait for one reader, in KiB; a larger row waits alone. A thousand that do not read hold 32 MiB.
+const ROOM_KIB: u32 = 32;
+/// What an event weighs beside its data, in bytes.
+const EVENT_BYTES: usize = 256;
+/// How long a reader may take nothing before it is sent away.
+const STALL_MAX: Duration = Duration::from_secs(30);
 
-/// What wakes stream readers. Cheap to clone.
-#[derive(Clone)]
-pub struct Feed {
-    wakes: broadcast::Sender<FeedWake>,
-}
-
-/// Why a reader looks again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FeedWake {
-    /// This session has news.
-    Session(SessionId),
-    /// Some session on another node has.
-    Any,
-}
-
-impl Default for Feed {
-    fn default() -> Self {
-        // 1024 wakes: a reader that lags is woken by the lag.
-        Self { wakes: broadcast::channel(1024).0 }
-    }
-}
-
-impl Feed {
-    /// Wakes whom it concerns.
-    pub fn wake(&self, wake: FeedWake) {
-        // No reader is no error.
-        let _ = self.wakes.send(wake);
-    }
-}
+type Events = Result<Event, Infallible>;
 
 /// What is followed.
 #[derive(Clone, Copy)]
@@ -73,26 +48,62 @@ struct Reader {
     subject: Subject,
     session: Uuid,
     after: i64,
-    wakes: broadcast::Receiver<FeedWake>,
-    out: mpsc::Sender<Event>,
+    tail: Arc<Tail>,
+    wakes: watch::Receiver<u64>,
+    out: Out,
 }
 
+/// Follows a task: its events so far, those to come, and `end`.
+#[utoipa::path(get, path = "/tasks/{id}/events", tag = "tasks",
+    params(("id" = Uuid, Path), ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen")),
+    responses((status = 200, description = "Events `message` (EventView), `beat`, `resync`, `end` (StreamEnd)",
+        content_type = "text/event-stream", body = String)))]
 pub(super) async fn task(
     State(api): State<Api>,
     Id(id): Id<Uuid>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
+) -> Result<Sse<impl Stream<Item = Events>>, Refusal> {
     let task = tasks::find(&api, id).await?;
     Ok(follow(api, Subject::Task(id), task.session, &headers))
 }
 
+/// Follows a session: its events so far and those to come.
+#[utoipa::path(get, path = "/sessions/{id}/events", tag = "sessions",
+    params(("id" = Uuid, Path), ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen")),
+    responses((status = 200, description = "Events `message` (EventView), `beat`, `resync`",
+        content_type = "text/event-stream", body = String)))]
 pub(super) async fn session(
     State(api): State<Api>,
     Id(id): Id<Uuid>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
+) -> Result<Sse<impl Stream<Item = Events>>, Refusal> {
     sessions::find(&api, id).await?;
     Ok(follow(api, Subject::Session, id, &headers))
+}
+
+/// Hints over everything: which session has news. Not a log: nothing is replayed, and a hint may come twice or stand for several.
+#[utoipa::path(get, path = "/events", tag = "sessions",
+    responses((status = 200, description = "Events `hint` (`session_id`, or nothing: look at all), `beat`",
+        content_type = "text/event-stream", body = String)))]
+pub(super) async fn hints(State(api): State<Api>) -> Sse<impl Stream<Item = Events>> {
+    let first = Event::default().event("hint").data("{}");
+    let rest = futures::stream::unfold((api.feed.hints(), api.closing), async |(mut hints, closing)| {
+        let event = tokio::select! {
+            () = closing.cancelled() => return None,
+            wake = hints.recv() => Event::default().event("hint").data(hint(wake)?.to_string()),
+            () = tokio::time::sleep(BEAT_EVERY) => Event::default().event("beat").data("{}"),
+        };
+        Some((Ok(event), (hints, closing)))
+    });
+    Sse::new(futures::stream::once(async { Ok(first) }).chain(rest))
+}
+
+fn hint(wake: Result<FeedWake, RecvError>) -> Option<serde_json::Value> {
+    match wake {
+        Ok(FeedWake::Session(session)) => Some(json!({"session_id": session.0})),
+        Ok(FeedWake::Any) | Err(RecvError::Lagged(_)) => Some(json!({})),
+        Err(RecvError::Closed) => None,
+    }
 }
 
 fn follow(
@@ -100,21 +111,75 @@ fn follow(
     subject: Subject,
     session: Uuid,
     headers: &HeaderMap,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
+) -> Sse<impl Stream<Item = Events> + use<>> {
     let cursor = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    // One page: a reader that does not read stops the reading of rows, and nothing grows.
-    let (out, events) = mpsc::channel(PAGE as usize);
-    let wakes = api.feed.wakes.subscribe();
-    let reader = Reader { api, subject, session, after: 0, wakes, out };
+    let tail = api.feed.tail(session);
+    let (out, events) = out();
+    let reader = Reader { wakes: tail.wakes(), api, subject, session, after: 0, tail, out };
     // Ends with its connection (`out` closes) or with the program (`closing`); it owns nothing that has to be awaited.
     tokio::spawn(reader.run(cursor));
-    Sse::new(futures::stream::unfold(events, async |mut events| Some((Ok(events.recv().await?), events))))
+    Sse::new(events)
+}
+
+/// The way to one reader. What waits on it is bounded in bytes.
+struct Out {
+    events: mpsc::Sender<(Event, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+    /// Said when all else has been taken.
+    last: Option<oneshot::Sender<Event>>,
+}
+
+fn out() -> (Out, impl Stream<Item = Events>) {
+    // As many as the smallest events that there is room for.
+    let (events, taken) = mpsc::channel(ROOM_KIB as usize);
+    let (last, last_word) = oneshot::channel();
+    let stream = futures::stream::unfold((taken, Some(last_word)), async |(mut taken, mut last_word)| {
+        let event = match taken.recv().await {
+            Some((event, _room)) => event,
+            None => last_word.take()?.await.ok()?,
+        };
+        Some((Ok(event), (taken, last_word)))
+    });
+    (Out { events, room: Arc::new(Semaphore::new(ROOM_KIB as usize)), last: Some(last) }, stream)
 }
 
 /// Why a reader ends.
 enum Over {
     /// The connection is gone, or all was said.
     Done,
+    /// It takes nothing.
+    Stalled,
+}
+
+impl Out {
+    fn kib(bytes: usize) -> u32 {
+        u32::try_from((bytes + EVENT_BYTES).div_ceil(1024)).unwrap_or(ROOM_KIB).min(ROOM_KIB)
+    }
+
+    /// There is room at once for an event of so many bytes.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.room.available_permits() >= Self::kib(bytes) as usize && self.events.capacity() > 0
+    }
+
+    /// Waits until there is.
+    async fn until_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Over> {
+        let room = Arc::clone(&self.room).acquire_many_owned(Self::kib(bytes));
+        tokio::select! {
+            () = self.events.closed() => Err(Over::Done),
+            room = tokio::time::timeout(STALL_MAX, room) => match room {
+                Ok(room) => room.map_err(|_| Over::Done),
+                Err(_) => Err(Over::Stalled),
+            },
+        }
+    }
+
+    async fn send(&self, event: Event, bytes: usize) -> Result<(), Over> {
+        let room = self.until_room(bytes).await?;
+        match tokio::time::timeout(STALL_MAX, self.events.send((event, room))).await {
+            Ok(sent) => sent.map_err(|_| Over::Done),
+            Err(_) => Err(Over::Stalled),
+        }
+    }
 }
 
 impl Reader {
@@ -124,9 +189,19 @@ impl Reader {
             () = closing.cancelled() => None,
             over = self.read(cursor) => Some(over),
         };
-        if over.is_none() {
+        match over {
             // Whoever follows a turn that ended with the drain still hears its end.
-            let _ = tokio::time::timeout(LAST_WORDS, self.catch_up()).await;
+            None => {
+                let wake = *self.wakes.borrow();
+                let _ = tokio::time::timeout(LAST_WORDS, self.catch_up(wake, true)).await;
+            }
+            Some(Err(Over::Stalled)) => {
+                let words = json!({"reason": "nothing was read for too long", "after": self.after});
+                let resync =
+                    Event::default().event("resync").id(self.cursor(self.after)).data(words.to_string());
+                self.out.last.take().map(|last| last.send(resync));
+            }
+            Some(Err(Over::Done) | Ok(_)) => {}
         }
     }
 
@@ -135,26 +210,23 @@ impl Reader {
             self.resume(&cursor).await?;
         }
         let mut beat = Instant::now() + BEAT_EVERY;
+        let mut ask_end = true;
         loop {
-            match self.catch_up().await? {
+            let wake = *self.wakes.borrow_and_update();
+            match self.catch_up(wake, ask_end).await? {
                 Ok(()) => {}
                 Err(error) => tracing::debug!(%error, "a stream waits for the database"),
             }
-            // Before the waiting: wakes of other sessions must not put the net off.
-            let poll = Instant::now() + POLL_EVERY;
-            loop {
-                tokio::select! {
-                    () = self.out.closed() => return Err(Over::Done),
-                    () = tokio::time::sleep_until(beat) => {
-                        self.send(Event::default().event("beat").data("{}")).await?;
-                        beat = Instant::now() + BEAT_EVERY;
-                    }
-                    () = tokio::time::sleep_until(poll) => break,
-                    wake = self.wakes.recv() => match wake {
-                        Ok(FeedWake::Session(session)) if session.0 != self.session => {}
-                        _ => break,
-                    },
+            tokio::select! {
+                () = self.out.events.closed() => return Err(Over::Done),
+                () = tokio::time::sleep_until(beat) => {
+                    self.out.send(Event::default().event("beat").data("{}"), 0).await?;
+                    beat = Instant::now() + BEAT_EVERY;
+                    ask_end = false;
                 }
+                () = tokio::time::sleep(POLL_EVERY) => ask_end = true,
+                // The feed lives as long as the program.
+                _ = self.wakes.changed() => ask_end = false,
             }
         }
     }
@@ -169,76 +241,116 @@ impl Reader {
             }
             None => {
                 let words = json!({"reason": "the cursor is of another database", "after": 0}).to_string();
-                self.send(Event::default().event("resync").data(words)).await
+                self.out.send(Event::default().event("resync").data(words), 0).await
             }
         }
     }
 
-    /// Sends all rows after the cursor; of an ended task the end too. The status is read before the rows: what it says was true
-    /// when the rows were read.
-    async fn catch_up(&mut self) -> Result<Result<(), StoreError>, Over> {
-        let ended = match self.ended().await {
-            Ok(ended) => ended,
+    fn cursor(&self, pos: i64) -> String {
+        format!("{}:{pos}", self.api.epoch)
+    }
+
+    /// Sends all rows after the cursor; of an ended task the end too. Whether it has ended is asked when a row says that an
+    /// attempt did, when a wake brings no row (the end itself), and when `ask_end` says so.
+    async fn catch_up(&mut self, wake: u64, ask_end: bool) -> Result<Result<(), StoreError>, Over> {
+        let said = match self.send_rows(wake).await? {
+            Ok(said) => said,
             Err(error) => return Ok(Err(error)),
         };
-        loop {
-            let rows = match self.page().await {
-                Ok(rows) => rows,
-                Err(error) => return Ok(Err(error)),
-            };
-            let full = rows.len() as i64 == PAGE;
-            for row in rows {
-                self.after = row.pos;
-                let id = format!("{}:{}", self.api.epoch, row.pos);
-                let data = serde_json::to_string(&view(row)).expect("a row of strings and JSON is JSON");
-                self.send(Event::default().id(id).event("message").data(data)).await?;
-            }
-            if !full {
-                break;
-            }
+        let Subject::Task(task) = self.subject else { return Ok(Ok(())) };
+        if !(ask_end || said.ends_turn || said.lines == 0) {
+            return Ok(Ok(()));
         }
-        if let Some(end) = ended {
-            let end = StreamEnd { last_pos: self.after, ..end };
-            let data = serde_json::to_string(&end).expect("a struct of strings is JSON");
-            self.send(Event::default().event("end").data(data)).await?;
-            return Err(Over::Done);
+        let end = match self.api.store.task_end(task).await {
+            Ok(Some(end)) => end,
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        };
+        // The status was read before these rows: what it says was true when they were read.
+        if let Err(error) = self.send_rows(u64::MAX).await? {
+            return Ok(Err(error));
         }
-        Ok(Ok(()))
-    }
-
-    async fn page(&self) -> Result<Vec<EventRow>, StoreError> {
-        match self.subject {
-            Subject::Task(task) => self.api.store.task_events(task, self.session, self.after, PAGE).await,
-            Subject::Session => self.api.store.session_events(self.session, self.after, PAGE).await,
-        }
-    }
-
-    async fn ended(&self) -> Result<Option<StreamEnd>, StoreError> {
-        let Subject::Task(id) = self.subject else { return Ok(None) };
-        let end = self.api.store.task_end(id).await?;
-        Ok(end.map(|end| StreamEnd {
+        let end = StreamEnd {
             status: end.status,
             failure_reason: end.failure_reason,
             error: end.error,
-            last_pos: 0,
-        }))
+            last_pos: self.after,
+        };
+        let data = serde_json::to_string(&end).expect("a struct of strings is JSON");
+        let bytes = data.len();
+        self.out.send(Event::default().event("end").data(data), bytes).await?;
+        Err(Over::Done)
     }
 
-    async fn send(&self, event: Event) -> Result<(), Over> {
-        self.out.send(event).await.map_err(|_| Over::Done)
+    /// Those that were there at `wake`; what does not fit now is read again when there is room.
+    async fn send_rows(&mut self, wake: u64) -> Result<Result<Said, StoreError>, Over> {
+        let mut said = Said::default();
+        loop {
+            let Batch { lines, all, up_to } = match self.lines(wake).await {
+                Ok(batch) => batch,
+                Err(error) => return Ok(Err(error)),
+            };
+            let mut whole = true;
+            for line in lines {
+                if self.is_of_subject(&line) {
+                    if !self.out.has_room(line.json.len()) {
+                        whole = false;
+                        drop(self.out.until_room(line.json.len()).await?);
+                        break;
+                    }
+                    let event = Event::default().id(self.cursor(line.pos)).event("message").data(&line.json);
+                    self.out.send(event, line.json.len()).await?;
+                    said.lines += 1;
+                    said.ends_turn |= line.ends_turn;
+                }
+                self.after = line.pos;
+            }
+            if whole && all {
+                self.after = self.after.max(up_to);
+                return Ok(Ok(said));
+            }
+        }
+    }
+
+    fn is_of_subject(&self, line: &Line) -> bool {
+        match self.subject {
+            Subject::Task(task) => line.task == task,
+            Subject::Session => true,
+        }
+    }
+
+    /// Rows after the cursor: the shared ones when they reach back so far, else a page of our own.
+    async fn lines(&self, wake: u64) -> Result<Batch, StoreError> {
+        let store = &self.api.store;
+        let kept_from = match self.tail.after(store, wake, self.after).await? {
+            Newer::Lines(lines) => return Ok(Batch { lines, all: true, up_to: 0 }),
+            Newer::KeptFrom(pos) => pos,
+        };
+        let rows = match self.subject {
+            Subject::Task(task) => store.task_events(task, self.session, self.after, PAGE).await?,
+            Subject::Session => store.session_events(self.session, self.after, PAGE).await?,
+        };
+        let all = (rows.len() as i64) < PAGE;
+        Ok(Batch {
+            lines: rows.into_iter().map(|row| Arc::new(Line::of(row))).collect(),
+            all,
+            up_to: kept_from,
+        })
     }
 }
 
-fn view(row: EventRow) -> EventView {
-    EventView {
-        pos: row.pos,
-        task_id: row.task,
-        seq: row.seq,
-        kind: row.kind,
-        tool: row.tool,
-        content: row.content,
-        input: row.input,
-        output: row.output,
-        created_at: row.created_at,
-    }
+/// Rows after a cursor.
+struct Batch {
+    lines: Vec<Arc<Line>>,
+    /// There were no more.
+    all: bool,
+    /// Then nothing up to here is missing either: the rows in between are of other tasks.
+    up_to: i64,
+}
+
+/// What was sent in one go.
+#[derive(Default)]
+struct Said {
+    lines: usize,
+    ends_turn: bool,
 }

@@ -1,32 +1,51 @@
 //! `/api/tasks`.
 
 use super::Api;
+use super::page::Page;
 use super::problem::{Body, Id, Params, Refusal, limit};
+use super::waiting;
 use crate::domain::agent::AgentName;
 use crate::domain::session::SessionStatus;
 use crate::domain::task::{PROMPT_BYTES_MAX, TaskStatus};
+use crate::store::enqueue::{Enqueued, IdempotencyKey, NewTask};
 use crate::store::sessions::DEFAULT_WORKSPACE;
-use crate::store::tasks::{Enqueued, IdempotencyKey, NewTask, TaskRow};
-use crate::wire::api::{self, TaskView};
+use crate::store::tasks::{TaskFilter, TaskRow};
+use crate::wire::api::{self, BatchView, NewTasks, Problem, TaskView};
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
-#[derive(Deserialize)]
+/// Tasks of one batch: what one commit takes in well under a second.
+const BATCH_MAX: usize = 1000;
+
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
+    /// Of that session.
     session: Option<Uuid>,
+    /// With that status.
     status: Option<String>,
+    /// For that agent.
+    agent: Option<String>,
+    /// Older than that task: what `Link` names.
+    before: Option<Uuid>,
+    /// 1 to 500; 50 by default.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
 }
 
+/// Tasks, newest first; prompt and output are cut to 200 characters.
+#[utoipa::path(get, path = "/tasks", tag = "tasks", params(ListParams), responses((status = 200, description = "A page", body = Vec<TaskView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    OriginalUri(uri): OriginalUri,
     Params(params): Params<ListParams>,
-) -> Result<Json<Vec<TaskView>>, Refusal> {
+) -> Result<Page<TaskView>, Refusal> {
     if let Some(status) = &params.status
         && TaskStatus::parse(status).is_none()
     {
@@ -34,14 +53,28 @@ pub(super) async fn list(
         return Err(Refusal::invalid(format!("status must be one of {}", known.join(", "))));
     }
     let limit = limit(params.limit, 50)?;
-    let rows = api.store.tasks(params.session, params.status.as_deref(), limit).await?;
-    Ok(Json(rows.into_iter().map(view).collect()))
+    let agent = params.agent.map(|name| AgentName::new(name).map(|name| name.as_str().to_owned()));
+    let filter = TaskFilter {
+        session: params.session,
+        status: params.status,
+        agent: agent.transpose().map_err(|error| Refusal::invalid(error.to_string()))?,
+        before: params.before,
+    };
+    let rows = api.store.tasks(&filter, limit).await?.into_iter().map(view).collect();
+    Ok(Page::of(rows, limit, &uri, "before", |task| task.id.to_string()))
 }
 
+/// One task, with its attempts and, while it is queued, with what it waits for.
+#[utoipa::path(get, path = "/tasks/{id}", tag = "tasks", params(("id" = Uuid, Path)), responses((status = 200, description = "The task", body = TaskView)))]
 pub(super) async fn get(State(api): State<Api>, Id(id): Id<Uuid>) -> Result<Json<TaskView>, Refusal> {
-    Ok(Json(view(find(&api, id).await?)))
+    let mut task = view(find(&api, id).await?);
+    task.waits = waiting::wait(&api, &task).await?;
+    task.attempts = waiting::attempts(api.store.attempt_events(id).await?);
+    Ok(Json(task))
 }
 
+/// Puts a task in the queue.
+#[utoipa::path(post, path = "/tasks", tag = "tasks", params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters; a repeated request with it is one task for 7 days")), request_body = api::NewTask, responses((status = 201, description = "A new task", body = TaskView), (status = 200, description = "The task of an earlier request with the same key", body = TaskView), (status = 409, description = "The session is closed", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn create(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -55,14 +88,7 @@ pub(super) async fn create(
     {
         return answer(&api, before).await;
     }
-    // The read also gives a closed session its own words; the engine refuses it in any case.
-    match api.store.session_status(task.session).await? {
-        None => return Err(Refusal::not_found("no such session: create one with POST /api/sessions")),
-        Some(status) if status != SessionStatus::Open.as_str() => {
-            return Err(Refusal::conflict("the session is closed: create a new one"));
-        }
-        Some(_) => {}
-    }
+    open_session(&api, task.session).await?;
     answer(&api, api.store.enqueue(&task, key.as_ref()).await?).await
 }
 
@@ -81,6 +107,8 @@ async fn answer(api: &Api, enqueued: Enqueued) -> Result<(StatusCode, Json<TaskV
     Ok((status, Json(view(find(api, id).await?))))
 }
 
+/// Asks to cancel; its turn is stopped, and what is queued ends at the next admission.
+#[utoipa::path(post, path = "/tasks/{id}/cancel", tag = "tasks", params(("id" = Uuid, Path)), responses((status = 202, description = "Asked", body = TaskView), (status = 409, description = "The task has ended", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn cancel(
     State(api): State<Api>,
     Id(id): Id<Uuid>,
@@ -91,6 +119,64 @@ pub(super) async fn cancel(
         return Err(Refusal::conflict(format!("the task has ended: it is {}", task.status)));
     }
     Ok((StatusCode::ACCEPTED, Json(view(task))))
+}
+
+/// Puts up to 1,000 tasks in the queue, all of them or none, in their order.
+#[utoipa::path(post, path = "/tasks/batch", tag = "tasks", request_body = NewTasks, responses(
+    (status = 201, description = "New tasks", body = BatchView),
+    (status = 404, description = "A session or agent is unknown", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "A session is closed", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn create_all(
+    State(api): State<Api>,
+    Body(body): Body<NewTasks>,
+) -> Result<(StatusCode, Json<BatchView>), Refusal> {
+    if !(1..=BATCH_MAX).contains(&body.tasks.len()) {
+        return Err(Refusal::invalid(format!(
+            "a batch has 1 to {BATCH_MAX} tasks, not {}",
+            body.tasks.len()
+        )));
+    }
+    let tasks = body
+        .tasks
+        .into_iter()
+        .enumerate()
+        .map(|(at, task)| checked(task).map_err(|refusal| refusal.about(&format!("tasks[{at}]"))));
+    let tasks: Vec<NewTask> = tasks.collect::<Result<_, _>>()?;
+    let sessions: BTreeSet<Uuid> = tasks.iter().map(|task| task.session).collect();
+    for session in sessions {
+        open_session(&api, session).await.map_err(|refusal| refusal.about(&session.to_string()))?;
+    }
+    let ids = api.store.enqueue_all(&tasks).await?;
+    Ok((StatusCode::CREATED, Json(BatchView { ids })))
+}
+
+/// Puts a task that failed or was cancelled in again, as a new one with the same wishes.
+#[utoipa::path(post, path = "/tasks/{id}/retry", tag = "tasks", params(("id" = Uuid, Path)), responses(
+    (status = 201, description = "The new task", body = TaskView),
+    (status = 409, description = "It has not failed, or its session is closed", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn retry(
+    State(api): State<Api>,
+    Id(id): Id<Uuid>,
+) -> Result<(StatusCode, Json<TaskView>), Refusal> {
+    let task = find(&api, id).await?;
+    open_session(&api, task.session).await?;
+    let Some(again) = api.store.enqueue_again(id).await? else {
+        let words =
+            format!("the task is {}: only one that failed or was cancelled is put in again", task.status);
+        return Err(Refusal::conflict(words));
+    };
+    Ok((StatusCode::CREATED, Json(view(find(&api, again).await?))))
+}
+
+/// The read gives a closed session its own words; the engine refuses it in any case.
+async fn open_session(api: &Api, session: Uuid) -> Result<(), Refusal> {
+    match api.store.session_status(session).await? {
+        None => Err(Refusal::not_found("no such session: create one with POST /api/sessions")),
+        Some(status) if status != SessionStatus::Open.as_str() => {
+            Err(Refusal::conflict("the session is closed: create a new one"))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 pub(super) async fn find(api: &Api, id: Uuid) -> Result<TaskRow, Refusal> {
@@ -157,5 +243,8 @@ fn view(row: TaskRow) -> TaskView {
         created_at: row.created_at,
         started_at: row.started_at,
         finished_at: row.finished_at,
+        retry_of: row.retry_of,
+        waits: None,
+        attempts: Vec::new(),
     }
 }

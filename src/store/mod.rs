@@ -4,6 +4,7 @@
 pub mod agents;
 pub mod changes;
 pub mod connect;
+pub mod enqueue;
 pub mod events;
 pub mod health;
 pub mod leases;
@@ -17,6 +18,7 @@ pub mod sessions;
 mod silence;
 pub mod tasks;
 pub mod turns;
+pub mod waiting;
 
 use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
 use std::sync::Arc;

@@ -163,10 +163,20 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn permissions(&self, all: bool, limit: i64) -> Result<Vec<PermissionRow>, StoreError> {
+    pub async fn permissions(
+        &self,
+        all: bool,
+        session: Option<Uuid>,
+        before: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Vec<PermissionRow>, StoreError> {
         let client = self.reads().await?;
-        let rows =
-            client.query_typed(sql!("permissions/list"), &[(&all, Type::BOOL), (&limit, Type::INT8)]).await?;
+        let rows = client
+            .query_typed(
+                sql!("permissions/list"),
+                &[(&all, Type::BOOL), (&session, Type::UUID), (&before, Type::UUID), (&limit, Type::INT8)],
+            )
+            .await?;
         Ok(rows.iter().map(permission_row).collect())
     }
 }

@@ -138,6 +138,16 @@ impl Store {
         Ok(row.get(0))
     }
 
+    /// Every workspace: id, name, since when.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn workspaces(&self) -> Result<Vec<(Uuid, String, DateTime<Utc>)>, StoreError> {
+        let client = self.reads().await?;
+        let rows = client.query_typed(sql!("workspaces/list"), &[]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    }
+
     /// All projects.
     ///
     /// # Errors
@@ -196,10 +206,20 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn sessions(&self, status: Option<&str>, limit: i64) -> Result<Vec<SessionRow>, StoreError> {
+    pub async fn sessions(
+        &self,
+        status: Option<&str>,
+        project: Option<Uuid>,
+        before: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Vec<SessionRow>, StoreError> {
         let client = self.reads().await?;
-        let rows =
-            client.query_typed(sql!("sessions/list"), &[(&status, Type::TEXT), (&limit, Type::INT8)]).await?;
+        let rows = client
+            .query_typed(
+                sql!("sessions/list"),
+                &[(&status, Type::TEXT), (&project, Type::UUID), (&before, Type::UUID), (&limit, Type::INT8)],
+            )
+            .await?;
         Ok(rows.iter().map(session_row).collect())
     }
 

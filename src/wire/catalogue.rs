@@ -3,9 +3,10 @@
 use super::api::AgentView;
 use crate::domain::catalogue::{Catalogue, Offer};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `GET /api/agents/{name}`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AgentDetailView {
     /// As in the list.
     #[serde(flatten)]
@@ -17,7 +18,7 @@ pub struct AgentDetailView {
 }
 
 /// What an agent offers.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct CatalogueView {
     /// The program as it calls itself, with its version.
     pub program: String,
@@ -34,7 +35,7 @@ pub struct CatalogueView {
 }
 
 /// A thing that can be chosen.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct OfferView {
     /// What a task names.
     pub id: String,
@@ -45,7 +46,7 @@ pub struct OfferView {
 }
 
 /// An option with its values.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct OptionView {
     /// What a task names.
     pub id: String,
@@ -56,7 +57,7 @@ pub struct OptionView {
 }
 
 /// A command.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CommandView {
     /// Without its slash.
     pub name: String,

@@ -22,7 +22,7 @@ pub struct StoredEvent {
 }
 
 /// An event as readers get it over SSE and JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EventView {
     /// Position in the session's stream.
     pub pos: i64,

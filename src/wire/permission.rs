@@ -3,9 +3,10 @@
 use crate::domain::permission::PermissionDecision;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// `{"decision": "allow_once" | "allow_always" | "deny" | "answers", "message": …, "answers": [[…]]}`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, ToSchema)]
 #[serde(tag = "decision", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AnswerBody {
     /// Yes, this once.

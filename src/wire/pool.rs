@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// `GET /api/pool`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PoolView {
     /// Slots.
     pub size: usize,
@@ -28,7 +29,7 @@ pub struct PoolView {
 }
 
 /// What the pool has done since the start.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CountersView {
     /// A warm conversation was gone on with.
     pub hits: u64,
@@ -56,7 +57,7 @@ pub struct CountersView {
 }
 
 /// What agents hold with everything that they started, in bytes; a page that several processes share counts once altogether.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemoryView {
     /// Now.
     pub bytes: u64,
@@ -71,7 +72,7 @@ pub struct MemoryView {
 }
 
 /// How long conversations took to be ready for a prompt, in milliseconds. Percentiles are of the last 256.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TimesView {
     /// How often.
     pub count: u64,
@@ -88,7 +89,7 @@ pub struct TimesView {
 }
 
 /// A slot.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SlotView {
     /// Session.
     pub session_id: Uuid,
@@ -108,7 +109,7 @@ pub struct SlotView {
 }
 
 /// A backend.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct BackendView {
     /// Agent.
     pub agent: String,

@@ -13,7 +13,7 @@ mod races;
 
 use crate::support::queue::plain;
 use agentpool::domain::task::ClaimedTask;
-use agentpool::store::tasks::NewTask;
+use agentpool::store::enqueue::NewTask;
 use uuid::Uuid;
 
 fn prompts(claimed: &[ClaimedTask]) -> Vec<&str> {

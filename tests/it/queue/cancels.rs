@@ -3,7 +3,7 @@
 use crate::support::queue::{Queue, completed, plain, requeued};
 use agentpool::dispatch::task_source::{FinishOutcome, TaskSource};
 use agentpool::domain::failure::FailureReason;
-use agentpool::store::tasks::NewTask;
+use agentpool::store::enqueue::NewTask;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;

@@ -2,8 +2,8 @@
 
 use super::for_agent;
 use crate::support::queue::{Queue, plain};
+use agentpool::store::enqueue::{Enqueued, IdempotencyKey};
 use agentpool::store::sessions::DEFAULT_WORKSPACE;
-use agentpool::store::tasks::{Enqueued, IdempotencyKey};
 use std::collections::HashSet;
 
 fn key(key: &str, hash: &str) -> IdempotencyKey {

@@ -2,7 +2,7 @@
 
 use super::{prio, prompts};
 use crate::support::queue::{Queue, plain};
-use agentpool::store::tasks::NewTask;
+use agentpool::store::enqueue::NewTask;
 use std::time::Duration;
 
 #[tokio::test]

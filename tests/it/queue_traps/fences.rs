@@ -8,7 +8,7 @@ use agentpool::dispatch::task_source::{
 };
 use agentpool::domain::failure::FailureReason;
 use agentpool::domain::task::TaskStatus;
-use agentpool::store::tasks::NewTask;
+use agentpool::store::enqueue::NewTask;
 use std::time::Duration;
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn f90_trap_5_nothing_that_a_zombie_reports_is_written() {
     seen.push(fingerprint(&queue).await);
     assert!(seen.windows(2).all(|two| two[0] != two[1]));
     assert_eq!(
-        queue.store.permissions(true, 9).await.unwrap()[0].status,
+        queue.store.permissions(true, None, None, 9).await.unwrap()[0].status,
         "cancelled",
         "the finish closed it"
     );

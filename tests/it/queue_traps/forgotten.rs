@@ -2,7 +2,7 @@
 
 use super::open_cancel;
 use crate::support::queue::{Queue, completed, plain};
-use agentpool::store::tasks::NewTask;
+use agentpool::store::enqueue::NewTask;
 use futures::StreamExt;
 use tokio_postgres::{AsyncMessage, NoTls};
 

@@ -10,8 +10,8 @@ use agentpool::dispatch::task_source::{
 use agentpool::domain::agent::BackendKind;
 use agentpool::domain::failure::FailureReason;
 use agentpool::domain::task::{ClaimedTask, TaskStatus};
+use agentpool::store::enqueue::NewTask;
 use agentpool::store::sessions::Closed;
-use agentpool::store::tasks::NewTask;
 use std::time::Duration;
 use uuid::Uuid;
 

@@ -1,0 +1,89 @@
+//! Events as plain pages: the same rows as the streams, for whoever polls or looks back.
+
+use super::Api;
+use super::feed::view;
+use super::page::Page;
+use super::problem::{Id, Params, Refusal, limit};
+use super::{sessions, tasks};
+use crate::store::events::EventRow;
+use crate::wire::event::EventView;
+use axum::extract::{OriginalUri, State};
+use axum::http::Uri;
+use serde::Deserialize;
+use uuid::Uuid;
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParams {
+    /// After that position of the session's stream, alone or as in an event's id; from the beginning by default.
+    since: Option<String>,
+    /// The last so many of the session's stream instead.
+    #[param(minimum = 1, maximum = 500)]
+    tail: Option<i64>,
+    /// 1 to 500; 100 by default.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<i64>,
+}
+
+/// A page of a session's events, oldest first.
+#[utoipa::path(get, path = "/sessions/{id}/messages", tag = "sessions", params(("id" = Uuid, Path), ListParams),
+    responses((status = 200, description = "A page; `Link` names the next", body = Vec<EventView>)))]
+pub(super) async fn of_session(
+    State(api): State<Api>,
+    Id(id): Id<Uuid>,
+    OriginalUri(uri): OriginalUri,
+    Params(params): Params<ListParams>,
+) -> Result<Page<EventView>, Refusal> {
+    sessions::find(&api, id).await?;
+    let (after, limit) = params.range(&api, id).await?;
+    Ok(page(api.store.session_events(id, after, limit).await?, limit, &uri))
+}
+
+/// A page of a task's events, oldest first.
+#[utoipa::path(get, path = "/tasks/{id}/messages", tag = "tasks", params(("id" = Uuid, Path), ListParams),
+    responses((status = 200, description = "A page; `Link` names the next", body = Vec<EventView>)))]
+pub(super) async fn of_task(
+    State(api): State<Api>,
+    Id(id): Id<Uuid>,
+    OriginalUri(uri): OriginalUri,
+    Params(params): Params<ListParams>,
+) -> Result<Page<EventView>, Refusal> {
+    let session = tasks::find(&api, id).await?.session;
+    let (after, limit) = params.range(&api, session).await?;
+    Ok(page(api.store.task_events(id, session, after, limit).await?, limit, &uri))
+}
+
+fn page(rows: Vec<EventRow>, limit: i64, uri: &Uri) -> Page<EventView> {
+    Page::of(rows.into_iter().map(view).collect(), limit, uri, "since", |event| event.pos.to_string())
+}
+
+impl ListParams {
+    /// After which position, and how many.
+    async fn range(&self, api: &Api, session: Uuid) -> Result<(i64, i64), Refusal> {
+        match (&self.since, self.tail) {
+            (Some(_), Some(_)) => Err(Refusal::invalid("give since or tail, not both")),
+            (None, Some(tail)) => {
+                let tail = limit(Some(tail), tail)?;
+                Ok(((api.store.stream_end(session).await? - tail).max(0), tail))
+            }
+            (since, None) => {
+                let after = since.as_deref().map_or(Ok(0), |since| position(since, &api.epoch))?;
+                Ok((after, limit(self.limit, 100)?))
+            }
+        }
+    }
+}
+
+/// A number, or an event's id of this database.
+fn position(text: &str, epoch: &str) -> Result<i64, Refusal> {
+    let pos = match text.split_once(':') {
+        None => text,
+        Some((of, pos)) if of == epoch => pos,
+        Some(_) => {
+            return Err(Refusal::invalid("since is an id of another database: begin again without it"));
+        }
+    };
+    let pos = pos.parse().ok().filter(|pos| *pos >= 0);
+    pos.ok_or_else(|| Refusal::invalid("since must be a position, or the id of an event"))
+}
