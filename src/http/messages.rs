@@ -62,8 +62,10 @@ impl ListParams {
     /// After which position, and how many.
     async fn range(&self, api: &Api, session: Uuid) -> Result<(i64, i64), Refusal> {
         match (&self.since, self.tail) {
-            (Some(_), Some(_)) => Err(Refusal::invalid("give since or tail, not both")),
-            (None, Some(tail)) => {
+            (since, Some(tail)) => {
+                if since.is_some() || self.limit.is_some() {
+                    return Err(Refusal::invalid("tail says where and how many: leave out since and limit"));
+                }
                 let tail = limit(Some(tail), tail)?;
                 Ok(((api.store.stream_end(session).await? - tail).max(0), tail))
             }

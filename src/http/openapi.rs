@@ -10,7 +10,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _, ToSchema};
 
-/// What stands before the operations.
+/// What stands before the operations: of them all, the token.
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(
@@ -49,16 +49,28 @@ const OF_ALL: [(&str, &str); 5] = [
 ];
 const OF_PATHS: (&str, &str) = ("404", "There is no such thing");
 const OF_INPUT: (&str, &str) = ("422", "A value is not allowed; `detail` says which and what is");
-const OF_BODIES: [(&str, &str); 2] =
-    [("413", "The body is too large"), ("415", "The body is not called JSON")];
+const OF_BODIES: [(&str, &str); 3] = [
+    ("404", "Something that the body names does not exist"),
+    ("413", "The body is too large"),
+    ("415", "The body is not called JSON"),
+];
 
 /// The whole document, with the refusals that no handler spells out.
 pub(super) fn whole(mut doc: OpenApi) -> Arc<str> {
     for item in doc.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
-        operations.into_iter().flatten().for_each(refusals);
+        for operation in operations.into_iter().flatten() {
+            name(operation);
+            refusals(operation);
+        }
     }
     Arc::from(doc.to_json().expect("a document of strings is JSON"))
+}
+
+/// `<tag>_<handler>`: handlers of different resources may be called alike.
+fn name(operation: &mut Operation) {
+    let tag = operation.tags.as_ref().and_then(|tags| tags.first()).map_or("", String::as_str);
+    operation.operation_id = operation.operation_id.take().map(|handler| format!("{tag}_{handler}"));
 }
 
 fn refusals(operation: &mut Operation) {

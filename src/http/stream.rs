@@ -354,3 +354,36 @@ struct Said {
     lines: usize,
     ends_turn: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_sent_away_with_its_cursor_and_one_that_goes_on_is_not() {
+        let (mut out, events) = out();
+        let mut events = std::pin::pin!(events);
+        let event = || Event::default().data("x");
+        let mut held = 0;
+        while out.has_room(1000) {
+            assert!(out.send(event(), 1000).await.is_ok());
+            held += 1;
+        }
+        assert!((8..=32).contains(&held), "{held}");
+        assert!(matches!(out.send(event(), 1000).await, Err(Over::Stalled)));
+        assert!(events.next().await.is_some(), "it goes on");
+        assert!(out.send(event(), 1000).await.is_ok());
+        out.last.take().map(|last| last.send(Event::default().event("resync")));
+        drop(out);
+        assert_eq!(events.count().await, held + 1, "what waited, and the last word");
+    }
+
+    #[tokio::test]
+    async fn an_event_larger_than_all_the_room_waits_alone() {
+        let (out, events) = out();
+        assert!(out.send(Event::default().data("x"), 9 << 20).await.is_ok());
+        assert!(!out.has_room(1));
+        drop(events);
+        assert!(matches!(out.send(Event::default(), 1).await, Err(Over::Done)));
+    }
+}

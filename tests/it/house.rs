@@ -18,6 +18,7 @@ const ROOTS: [(&str, &str); 8] = [
     ("tests/fixture_agent/main.rs", "tests/fixture_agent/"),
     ("tests/kill/main.rs", "tests/kill/"),
     ("tests/agents/main.rs", "tests/agents/"),
+    ("tests/contract/main.rs", "tests/contract/"),
     ("benches/warm_turn.rs", "benches/"),
     ("benches/acp_turn.rs", "benches/"),
 ];

@@ -5,6 +5,7 @@ mod support;
 
 mod acp_faults;
 mod acp_turns;
+mod api;
 mod backend_conformance;
 mod bad_input;
 mod cli;

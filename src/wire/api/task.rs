@@ -13,8 +13,10 @@ pub struct NewTask {
     /// Session.
     pub session_id: Uuid,
     /// Agent.
+    #[schema(pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     pub agent: String,
     /// Prompt, at most 1 MiB.
+    #[schema(min_length = 1, max_length = 1_048_576)]
     pub prompt: String,
     /// Wish: model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,12 +31,14 @@ pub struct NewTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feature_values: Option<Value>,
     /// -100 to 100, higher first.
+    #[schema(minimum = -100, maximum = 100)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i16>,
     /// Not before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_at: Option<DateTime<Utc>>,
     /// Charged failures after which it fails; 3 by default.
+    #[schema(minimum = 1, maximum = 100)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<i32>,
 }

@@ -1,0 +1,5 @@
+//! The API that people build on: what a task says of itself, listings in pages, streams that lose nothing, and the document.
+
+mod document;
+mod streams;
+mod tasks;
