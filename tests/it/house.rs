@@ -11,7 +11,7 @@ use std::path::Path;
 type Tree = BTreeMap<String, String>;
 
 /// Where programs begin, and the folder that their modules lie in.
-const ROOTS: [(&str, &str); 8] = [
+const ROOTS: [(&str, &str); 9] = [
     ("src/lib.rs", "src/"),
     ("src/main.rs", "src/"),
     ("tests/it/main.rs", "tests/it/"),
