@@ -26,7 +26,7 @@ use crate::dispatch::pg_source::PgSource;
 use crate::dispatch::rescuer;
 use crate::domain::agent::{AgentName, AgentProfile};
 use crate::domain::ids::{Incarnation, NodeId, SessionId};
-use crate::http::{Api, Feed, Token};
+use crate::http::{Api, Doors, Feed, Gate, Token};
 use crate::pool::AgentPool;
 use crate::pool::eviction::Limits;
 use crate::process::Shims;
@@ -212,7 +212,8 @@ impl Node {
                 panics,
             }),
             feed,
-            token: Token::of(&token),
+            gate: Arc::new(Gate::new(Token::of(&token))),
+            doors: Arc::new(Doors { behind_proxy: config.behind_proxy, hosts: config.hosts.clone() }),
             epoch: epoch.into(),
             openapi: Arc::from(""),
             closing: closing.clone(),

@@ -1,6 +1,6 @@
 -- Purpose: one session with its project and worktree. Of a worktree that was removed the path is null, and the rest stays:
 -- its checkpoints can still be applied. Parameters: $1 uuid. Zero rows: no such session.
-SELECT s.id, s.project_id, p.name AS project, p.path, p.url, p.node_id AS project_node, s.title, s.status, s.permission_policy, s.created_at, s.closed_at,
+SELECT s.id, s.workspace_id, s.project_id, p.name AS project, p.path, p.url, p.node_id AS project_node, s.title, s.status, s.permission_policy, s.created_at, s.closed_at,
        (SELECT count(*) FROM agentpool.tasks t WHERE t.session_id = s.id AND t.status IN ('queued', 'dispatched', 'running')) AS open_tasks,
        CASE WHEN w.removed_at IS NULL THEN w.worktree_path END AS worktree, w.node_id AS home_node, w.base_commit, w.branch,
        ARRAY(SELECT a.agent || ' ' || a.status FROM agentpool.agent_sessions a WHERE a.session_id = s.id ORDER BY a.agent) AS agents,

@@ -1,2 +1,2 @@
 -- Purpose: is a session open? What a submit asks; sessions/get counts tasks. Parameters: $1 uuid. Zero rows: no such session.
-SELECT status FROM agentpool.sessions WHERE id = $1
+SELECT workspace_id, status FROM agentpool.sessions WHERE id = $1

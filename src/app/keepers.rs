@@ -95,8 +95,7 @@ pub(super) async fn serve_http(
     closing: CancellationToken,
     shutdown: Shutdown,
 ) {
-    let serving = axum::serve(socket, crate::http::router(api))
-        .with_graceful_shutdown(closing.clone().cancelled_owned());
+    let serving = crate::http::serve(socket, api);
     let bounded = async {
         closing.cancelled().await;
         tokio::select! {
@@ -105,11 +104,7 @@ pub(super) async fn serve_http(
         }
     };
     tokio::select! {
-        served = serving => {
-            if let Err(error) = served {
-                tracing::error!(%error, "the API ended");
-            }
-        }
+        () = serving => {}
         () = bounded => {}
     }
 }

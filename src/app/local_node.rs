@@ -117,7 +117,8 @@ impl LocalNode for NodeHandle {
         }
         // A turn that was faster has the worktree now; of a session that was closed meanwhile nobody else would remove it.
         let status = self.store.session_status(id.0).await;
-        if status.is_ok_and(|status| status.as_deref() != Some(SessionStatus::Open.as_str())) {
+        if status.is_ok_and(|status| status.is_none_or(|(_, status)| status != SessionStatus::Open.as_str()))
+        {
             self.worktrees.remove(&worktree, RemoveMode::IfClean).await.map_err(failed)?;
         }
         Ok(())

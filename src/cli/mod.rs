@@ -22,7 +22,9 @@ mod sessions;
 mod submit;
 mod tail;
 mod task;
+mod task_explain;
 mod tasks;
+mod token;
 mod transcript;
 
 pub use client::ClientArgs;
@@ -62,7 +64,7 @@ enum Command {
     Tail(tail::TailArgs),
     /// List tasks, newest first
     Tasks(tasks::TasksArgs),
-    /// Show one task
+    /// Show one task, explain it or put it in again
     Task(task::TaskArgs),
     /// Cancel a task
     Cancel(cancel::CancelArgs),
@@ -76,6 +78,8 @@ enum Command {
     Permission(permission::PermissionArgs),
     /// List the changes of a session, or apply them to your repository
     Changes(changes::ChangesArgs),
+    /// Make, list or revoke tokens of the API
+    Token(token::TokenArgs),
     /// Show the warm agents
     Pool(pool::PoolArgs),
     /// List the agents of the service, or install one
@@ -121,6 +125,7 @@ fn run(command: Command) -> Result<Exit, CliError> {
         Command::Session(args) => on_one_core(session::run(args)),
         Command::Permissions(args) => on_one_core(permissions::run(args)),
         Command::Permission(args) => on_one_core(permission::run(args)),
+        Command::Token(args) => on_one_core(token::run(args)),
         Command::Changes(args) => on_one_core(changes::run(args)),
         Command::Pool(args) => on_one_core(pool::run(args)),
         Command::Agents(args) => on_one_core(agents::run(args)),

@@ -38,8 +38,12 @@ pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4
 pub struct Config {
     /// Where everything lies that we keep: token, worktrees, installed packages, the embedded Postgres. Absolute.
     pub data_dir: PathBuf,
-    /// Where the API listens; a loopback address.
+    /// Where the API listens; a loopback address, unless a proxy stands before it.
     pub listen: SocketAddr,
+    /// A proxy with TLS stands before the API, and its `X-Forwarded-For` says who asks.
+    pub behind_proxy: bool,
+    /// Names that the API may be called by besides those of this machine, without ports.
+    pub hosts: Vec<String>,
     /// Connection string of a Postgres of the user's; none means the embedded one. Holds a password.
     pub database_url: Option<String>,
     /// The way to the same database around a pooler, for everything that the engine does.
@@ -174,6 +178,8 @@ impl Config {
         Self {
             data_dir,
             listen: LISTEN_DEFAULT,
+            behind_proxy: false,
+            hosts: Vec::new(),
             database_url: None,
             database_direct_url: None,
             hands: hands_default(),

@@ -13,6 +13,8 @@ pub(super) fn config(config: &Config) -> Value {
     json!({
         "data_dir": config.data_dir,
         "listen": config.listen,
+        "behind_proxy": config.behind_proxy,
+        "hosts": config.hosts,
         "database_url": config.database_url.as_deref().map(database_url),
         "database_direct_url": config.database_direct_url.as_deref().map(database_url),
         "hands": config.hands,

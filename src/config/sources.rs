@@ -42,6 +42,10 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Configuration")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
+    /// A proxy with TLS stands before the API: it may listen beyond this machine
+    #[arg(long, help_heading = "Configuration")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub behind_proxy: bool,
     /// Use this Postgres [default: $DATABASE_URL, else a private one in the data folder]
     #[arg(long, value_name = "URL", help_heading = "Configuration")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +78,8 @@ pub struct ConfigArgs {
 struct Keys {
     data_dir: Option<PathBuf>,
     listen: Option<String>,
+    behind_proxy: bool,
+    hosts: Vec<String>,
     database_url: Option<String>,
     database_direct_url: Option<String>,
     hands: Option<u16>,
@@ -164,11 +170,18 @@ fn resolve(keys: Keys, figment: &Figment, relative_to: &Path) -> Result<Config, 
     };
     let mut config = Config::new(data_dir);
     if let Some(listen) = keys.listen {
-        match loopback(&listen) {
+        match address(&listen, keys.behind_proxy) {
             Ok(addr) => config.listen = addr,
             Err(problem) => return refuse("listen", problem),
         }
     }
+    if let Some(bad) = keys.hosts.iter().find(|host| host.is_empty() || host.contains(['/', ':', ' '])) {
+        return refuse(
+            "hosts",
+            format!("{bad:?} is no host: write the name alone, without scheme, port and path"),
+        );
+    }
+    (config.behind_proxy, config.hosts) = (keys.behind_proxy, keys.hosts);
     for (key, url) in
         [("database_url", &keys.database_url), ("database_direct_url", &keys.database_direct_url)]
     {
@@ -208,11 +221,12 @@ fn resolve(keys: Keys, figment: &Figment, relative_to: &Path) -> Result<Config, 
 }
 
 /// The address, or what is wrong with it.
-fn loopback(listen: &str) -> Result<SocketAddr, String> {
+fn address(listen: &str, behind_proxy: bool) -> Result<SocketAddr, String> {
     match listen.parse::<SocketAddr>() {
-        Ok(addr) if addr.ip().is_loopback() => Ok(addr),
+        Ok(addr) if addr.ip().is_loopback() || behind_proxy => Ok(addr),
         Ok(addr) => Err(format!(
-            "{addr} can be reached from outside, which is not offered yet: use 127.0.0.1:{} and put a tunnel, or a proxy with TLS, before it",
+            "{addr} can be reached from outside, and tokens would cross the network unencrypted: put a proxy with TLS before it and say \
+             so with --behind-proxy, or use 127.0.0.1:{}",
             addr.port()
         )),
         Err(_) => Err(format!("{listen:?} is no address: write it as 127.0.0.1:7717")),
@@ -288,9 +302,11 @@ fn leaves(figment: &Figment, key: String, value: &Value, into: &mut BTreeMap<Str
 }
 
 impl Keys {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 13] = [
         "data_dir",
         "listen",
+        "behind_proxy",
+        "hosts",
         "database_url",
         "database_direct_url",
         "hands",

@@ -1,6 +1,7 @@
 //! The nouns of the field and their laws, as pure data and pure functions.
 //! No I/O, no tokio, no SQL, no wire format: everything here can be tested with values alone.
 
+pub mod access;
 pub mod agent;
 pub mod catalogue;
 pub mod change;

@@ -4,6 +4,7 @@ use super::Api;
 use super::node::LocalError;
 use super::problem::{Id, OptionalBody, Params, Refusal};
 use super::sessions::find;
+use crate::domain::access::Caller;
 use crate::domain::ids::SessionId;
 use crate::store::changes::StoredChange;
 use crate::wire::api::{AppliedView, ApplyChanges, ChangeView, Problem};
@@ -28,6 +29,7 @@ pub(super) struct ListParams {
 #[utoipa::path(get, path = "/sessions/{id}/changes", tag = "changes", params(("id" = Uuid, Path), ListParams), responses((status = 200, description = "All", body = Vec<ChangeView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     Id(id): Id<Uuid>,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Vec<ChangeView>>, Refusal> {
@@ -36,7 +38,7 @@ pub(super) async fn list(
     {
         return Err(Refusal::invalid(format!("status must be one of {}", STATUSES.join(", "))));
     }
-    find(&api, id).await?;
+    find(&api, &caller, id).await?;
     let rows = api.store.changes(id, params.status.as_deref()).await?;
     Ok(Json(rows.into_iter().map(view).collect()))
 }
@@ -45,6 +47,7 @@ pub(super) async fn list(
 #[utoipa::path(post, path = "/sessions/{id}/changes/apply", tag = "changes", params(("id" = Uuid, Path)), request_body = Option<ApplyChanges>, responses((status = 200, description = "The branch", body = AppliedView), (status = 409, description = "It does not go onto the project; nothing was touched", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn apply(
     State(api): State<Api>,
+    caller: Caller,
     Id(id): Id<Uuid>,
     OptionalBody(body): OptionalBody<ApplyChanges>,
 ) -> Result<Json<AppliedView>, Refusal> {
@@ -53,7 +56,7 @@ pub(super) async fn apply(
     }
     // Read before the checkpoint is: a turn that ends in between leaves its changes pending, never applied unseen.
     let newest = api.store.newest_pending(id).await?;
-    let session = find(&api, id).await?;
+    let session = find(&api, &caller, id).await?;
     if session.home != Some(api.node.id().0) {
         return Err(Refusal::conflict(match session.home {
             None => "nothing has run in this session yet: there is nothing to apply",

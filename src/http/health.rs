@@ -1,7 +1,9 @@
 //! `/livez`, `/readyz`, `/healthz`, `/api/pool`.
 
 use super::Api;
+use super::auth::admin;
 use super::problem::Refusal;
+use crate::domain::access::Caller;
 use crate::wire::health::HealthView;
 use crate::wire::pool::PoolView;
 use axum::Json;
@@ -80,10 +82,11 @@ pub(super) async fn healthz(State(api): State<Api>) -> Json<HealthView> {
     })
 }
 
-/// What this node keeps warm.
+/// What this node keeps warm; for admins.
 #[utoipa::path(get, path = "/pool", tag = "pool", responses((status = 200, description = "The pool", body = PoolView)))]
-pub(super) async fn pool(State(api): State<Api>) -> Json<PoolView> {
-    Json(api.node.pool().await)
+pub(super) async fn pool(State(api): State<Api>, caller: Caller) -> Result<Json<PoolView>, Refusal> {
+    admin(&caller)?;
+    Ok(Json(api.node.pool().await))
 }
 
 /// Milliseconds of a write, or why it failed.

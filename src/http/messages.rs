@@ -5,6 +5,7 @@ use super::feed::view;
 use super::page::Page;
 use super::problem::{Id, Params, Refusal, limit};
 use super::{sessions, tasks};
+use crate::domain::access::Caller;
 use crate::store::events::EventRow;
 use crate::wire::event::EventView;
 use axum::extract::{OriginalUri, State};
@@ -31,11 +32,12 @@ pub(super) struct ListParams {
     responses((status = 200, description = "A page; `Link` names the next", body = Vec<EventView>)))]
 pub(super) async fn of_session(
     State(api): State<Api>,
+    caller: Caller,
     Id(id): Id<Uuid>,
     OriginalUri(uri): OriginalUri,
     Params(params): Params<ListParams>,
 ) -> Result<Page<EventView>, Refusal> {
-    sessions::find(&api, id).await?;
+    sessions::find(&api, &caller, id).await?;
     let (after, limit) = params.range(&api, id).await?;
     Ok(page(api.store.session_events(id, after, limit).await?, limit, &uri))
 }
@@ -45,11 +47,12 @@ pub(super) async fn of_session(
     responses((status = 200, description = "A page; `Link` names the next", body = Vec<EventView>)))]
 pub(super) async fn of_task(
     State(api): State<Api>,
+    caller: Caller,
     Id(id): Id<Uuid>,
     OriginalUri(uri): OriginalUri,
     Params(params): Params<ListParams>,
 ) -> Result<Page<EventView>, Refusal> {
-    let session = tasks::find(&api, id).await?.session;
+    let session = tasks::find(&api, &caller, id).await?.session;
     let (after, limit) = params.range(&api, session).await?;
     Ok(page(api.store.task_events(id, session, after, limit).await?, limit, &uri))
 }

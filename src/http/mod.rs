@@ -4,23 +4,30 @@
 mod agents;
 mod auth;
 mod changes;
+mod doors;
 mod feed;
 mod health;
+mod hints;
 mod messages;
 mod node;
 mod openapi;
 mod page;
 mod permissions;
 mod problem;
+mod projects;
 mod request_id;
+mod serve;
 mod sessions;
 mod stream;
 mod tasks;
+mod tokens;
 mod waiting;
 
-pub use auth::{Token, generate_token};
+pub use auth::{Gate, Token, generate_token};
+pub use doors::Doors;
 pub use feed::{Feed, FeedWake};
 pub use node::{CloseOutcome, LocalError, LocalNode};
+pub use serve::serve;
 
 use crate::store::Store;
 use axum::Router;
@@ -32,8 +39,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Largest request body: a prompt of 1 MiB is 6 MiB of JSON when each byte is escaped as `\uXXXX`.
-const BODY_BYTES_MAX: usize = 8 << 20;
+/// Largest request body: a prompt of 1 MiB, with room for its quotes and line ends to be escaped.
+const BODY_BYTES_MAX: usize = 2 << 20;
 
 /// What every handler works with. Cheap to clone.
 #[derive(Clone)]
@@ -45,7 +52,9 @@ pub struct Api {
     /// Wakes of stream readers.
     pub feed: Feed,
     /// Who may come in.
-    pub token: Token,
+    pub gate: Arc<Gate>,
+    /// By which names.
+    pub doors: Arc<Doors>,
     /// The database's epoch, part of every cursor.
     pub epoch: Arc<str>,
     /// What `/api/openapi.json` answers; filled in by [`router`].
@@ -70,7 +79,7 @@ pub fn router(api: Api) -> Router {
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn(auth::require_known_host))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), doors::require_known))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(axum::middleware::from_fn(request_id::name))
         .with_state(api)
@@ -79,13 +88,15 @@ pub fn router(api: Api) -> Router {
 /// What the document describes.
 fn described() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(sessions::workspaces))
-        .routes(routes!(sessions::projects, sessions::create_project))
+        .routes(routes!(tokens::workspaces, tokens::create_workspace))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(projects::list, projects::create))
         .routes(routes!(sessions::list, sessions::create))
         .routes(routes!(sessions::get))
         .routes(routes!(sessions::close))
         .routes(routes!(stream::session))
-        .routes(routes!(stream::hints))
+        .routes(routes!(hints::all))
         .routes(routes!(messages::of_session))
         .routes(routes!(messages::of_task))
         .routes(routes!(changes::list))

@@ -40,8 +40,10 @@ pub(super) fn head() -> OpenApi {
 }
 
 /// A refusal that every handler with a certain shape may give.
-const OF_ALL: [(&str, &str); 5] = [
+const OF_ALL: [(&str, &str); 7] = [
     ("400", "The request could not be read"),
+    ("403", "A page of another origin asks"),
+    ("429", "Too many wrong tokens came from this address: try again after `Retry-After`"),
     ("421", "The Host header does not name this machine"),
     ("500", "A defect; the service's log has the details"),
     ("503", "The database is away or the node is busy: try again after `Retry-After`"),

@@ -3,7 +3,9 @@
 use super::Api;
 use super::page::Page;
 use super::problem::{Body, Id, Params, Refusal, limit};
-use crate::store::permissions::PermissionRow;
+use crate::domain::access::Caller;
+use crate::domain::ids::WorkspaceId;
+use crate::store::permissions::{PermissionFilter, PermissionRow};
 use crate::wire::api::{PermissionView, Problem};
 use crate::wire::permission::AnswerBody;
 use axum::Json;
@@ -31,11 +33,18 @@ pub(super) struct ListParams {
 #[utoipa::path(get, path = "/permissions", tag = "permissions", params(ListParams), responses((status = 200, description = "A page", body = Vec<PermissionView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     OriginalUri(uri): OriginalUri,
     Params(params): Params<ListParams>,
 ) -> Result<Page<PermissionView>, Refusal> {
     let limit = limit(params.limit, 100)?;
-    let rows = api.store.permissions(params.all, params.session, params.before, limit).await?;
+    let filter = PermissionFilter {
+        all: params.all,
+        session: params.session,
+        before: params.before,
+        workspace: caller.workspace.map(|workspace| workspace.0),
+    };
+    let rows = api.store.permissions(&filter, limit).await?;
     Ok(Page::of(rows.into_iter().map(view).collect(), limit, &uri, "before", |request| {
         request.id.to_string()
     }))
@@ -45,10 +54,11 @@ pub(super) async fn list(
 #[utoipa::path(post, path = "/permissions/{id}/answer", tag = "permissions", params(("id" = Uuid, Path)), request_body = AnswerBody, responses((status = 200, description = "The answer that holds", body = PermissionView), (status = 409, description = "Somebody else was faster, or it expired", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn answer(
     State(api): State<Api>,
+    caller: Caller,
     Id(id): Id<Uuid>,
     Body(body): Body<AnswerBody>,
 ) -> Result<Json<PermissionView>, Refusal> {
-    let request = find(&api, id).await?;
+    let request = find(&api, &caller, id).await?;
     let fits = match body {
         AnswerBody::Answers { .. } => matches!(request.kind.as_str(), "question" | "elicitation"),
         AnswerBody::AllowOnce | AnswerBody::AllowAlways => matches!(request.kind.as_str(), "tool" | "plan"),
@@ -66,7 +76,7 @@ pub(super) async fn answer(
         return Err(Refusal::invalid("the answer holds a NUL character: remove it"));
     }
     let won = api.store.answer_permission(id, &json, "api").await?;
-    let request = find(&api, id).await?;
+    let request = find(&api, &caller, id).await?;
     if won {
         Ok(Json(view(request)))
     } else {
@@ -74,8 +84,9 @@ pub(super) async fn answer(
     }
 }
 
-async fn find(api: &Api, id: Uuid) -> Result<PermissionRow, Refusal> {
-    api.store.permission(id).await?.ok_or_else(|| Refusal::not_found("no such permission request"))
+async fn find(api: &Api, caller: &Caller, id: Uuid) -> Result<PermissionRow, Refusal> {
+    let request = api.store.permission(id).await?.filter(|asked| caller.sees(WorkspaceId(asked.workspace)));
+    request.ok_or_else(|| Refusal::not_found("no such permission request"))
 }
 
 fn view(row: PermissionRow) -> PermissionView {

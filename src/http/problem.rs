@@ -190,7 +190,7 @@ impl From<JsonRejection> for Refusal {
 fn unreadable(status: StatusCode, words: String) -> Refusal {
     let words = match status {
         StatusCode::PAYLOAD_TOO_LARGE => {
-            "the request is larger than 8 MiB: a prompt may have 1 MiB".to_owned()
+            "the request is larger than 2 MiB: a prompt may have 1 MiB".to_owned()
         }
         _ => words,
     };

@@ -1,17 +1,17 @@
-//! `/api/projects` and `/api/sessions`.
+//! `/api/sessions`.
 
 use super::Api;
 use super::node::CloseOutcome;
 use super::page::Page;
 use super::problem::{Body, Id, OptionalBody, Params, Refusal, limit};
+use super::projects::{self, Place};
+use super::tokens;
+use crate::domain::access::Caller;
 use crate::domain::agent::{AgentName, PermissionRule};
-use crate::domain::clone_url::check_clone_url;
+use crate::domain::ids::WorkspaceId;
 use crate::domain::session::SessionStatus;
-use crate::store::sessions::{Closed, ConversationSummary, ProjectRow, SessionDetail, SessionRow};
-use crate::wire::api::{
-    CloseSession, ClosedView, ConversationView, NewProject, NewSession, Problem, ProjectView, SessionView,
-    WorkspaceView,
-};
+use crate::store::sessions::{Closed, ConversationSummary, SessionDetail, SessionFilter, SessionRow};
+use crate::wire::api::{CloseSession, ClosedView, ConversationView, NewSession, Problem, SessionView};
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::http::StatusCode;
@@ -33,35 +33,11 @@ pub(super) struct ListParams {
     limit: Option<i64>,
 }
 
-/// Every workspace.
-#[utoipa::path(get, path = "/workspaces", tag = "projects", responses((status = 200, description = "All", body = Vec<WorkspaceView>)))]
-pub(super) async fn workspaces(State(api): State<Api>) -> Result<Json<Vec<WorkspaceView>>, Refusal> {
-    let rows = api.store.workspaces().await?.into_iter();
-    Ok(Json(rows.map(|(id, name, created_at)| WorkspaceView { id, name, created_at }).collect()))
-}
-
-/// Every project.
-#[utoipa::path(get, path = "/projects", tag = "projects", responses((status = 200, description = "All", body = Vec<ProjectView>)))]
-pub(super) async fn projects(State(api): State<Api>) -> Result<Json<Vec<ProjectView>>, Refusal> {
-    Ok(Json(api.store.projects().await?.into_iter().map(project_view).collect()))
-}
-
-/// Makes a repository known; one that is known already is answered as it is.
-#[utoipa::path(post, path = "/projects", tag = "projects", request_body = NewProject, responses((status = 201, description = "The project", body = ProjectView)))]
-pub(super) async fn create_project(
-    State(api): State<Api>,
-    Body(body): Body<NewProject>,
-) -> Result<(StatusCode, Json<ProjectView>), Refusal> {
-    let id = ensure_project(&api, body.path.as_deref(), body.url.as_deref(), body.name).await?;
-    let project = api.store.projects().await?.into_iter().find(|project| project.id == id);
-    let project = project.ok_or_else(|| Refusal::not_found("the project is gone again"))?;
-    Ok((StatusCode::CREATED, Json(project_view(project))))
-}
-
 /// Sessions, newest first.
 #[utoipa::path(get, path = "/sessions", tag = "sessions", params(ListParams), responses((status = 200, description = "A page", body = Vec<SessionView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     OriginalUri(uri): OriginalUri,
     Params(params): Params<ListParams>,
 ) -> Result<Page<SessionView>, Refusal> {
@@ -71,7 +47,13 @@ pub(super) async fn list(
         return Err(Refusal::invalid("status must be open or closed"));
     }
     let limit = limit(params.limit, 50)?;
-    let rows = api.store.sessions(params.status.as_deref(), params.project, params.before, limit).await?;
+    let filter = SessionFilter {
+        status: params.status,
+        project: params.project,
+        before: params.before,
+        workspace: workspace_of(&caller),
+    };
+    let rows = api.store.sessions(&filter, limit).await?;
     let rows = rows.into_iter().map(session_view).collect();
     Ok(Page::of(rows, limit, &uri, "before", |session| session.id.to_string()))
 }
@@ -80,6 +62,7 @@ pub(super) async fn list(
 #[utoipa::path(post, path = "/sessions", tag = "sessions", request_body = NewSession, responses((status = 201, description = "A new session", body = SessionView)))]
 pub(super) async fn create(
     State(api): State<Api>,
+    caller: Caller,
     Body(body): Body<NewSession>,
 ) -> Result<(StatusCode, Json<SessionView>), Refusal> {
     if body.title.contains('\0') || body.title.len() > 1000 {
@@ -92,8 +75,18 @@ pub(super) async fn create(
         return Err(Refusal::invalid(format!("permission must be one of {words}")));
     }
     let project = match (body.project_id, &body.path, &body.url) {
-        (Some(project), None, None) => project,
-        (None, path, url) => ensure_project(&api, path.as_deref(), url.as_deref(), None).await?,
+        (Some(project), None, None) => {
+            let seen = api.store.projects(workspace_of(&caller)).await?;
+            if !seen.iter().any(|known| known.id == project) {
+                return Err(Refusal::not_found("no such project: GET /api/projects lists them"));
+            }
+            project
+        }
+        (None, path, url) => {
+            let workspace = tokens::workspace(&api, &caller, body.workspace.as_deref()).await?;
+            let place = Place { path: path.as_deref(), url: url.as_deref(), name: None };
+            projects::ensure(&api, &caller, workspace, place).await?
+        }
         (Some(_), _, _) => {
             return Err(Refusal::invalid(
                 "name the project by project_id, by path or by url, not by two of them",
@@ -102,7 +95,7 @@ pub(super) async fn create(
     };
     let agents = to_prepare(&api, project, &body.prepare).await?;
     let id = api.store.create_session(project, &body.title, body.permission.as_deref()).await?;
-    let session = find(&api, id).await?;
+    let session = find(&api, &caller, id).await?;
     if agents.is_empty() {
         return Ok((StatusCode::CREATED, Json(session_view(session.row))));
     }
@@ -110,7 +103,7 @@ pub(super) async fn create(
     if let Err(error) = api.node.prepare(&session, &agents).await {
         tracing::warn!(session = %id, %error, "a session could not be prepared");
     }
-    Ok((StatusCode::CREATED, Json(session_view(find(&api, id).await?.row))))
+    Ok((StatusCode::CREATED, Json(session_view(find(&api, &caller, id).await?.row))))
 }
 
 /// The agents of this node that are to be ready for a session of that project.
@@ -120,7 +113,7 @@ async fn to_prepare(api: &Api, project: Uuid, asked: &[String]) -> Result<Vec<Ag
     }
     let here = api
         .store
-        .projects()
+        .projects(None)
         .await?
         .into_iter()
         .any(|known| known.id == project && known.node == Some(api.node.id().0));
@@ -144,8 +137,12 @@ async fn to_prepare(api: &Api, project: Uuid, asked: &[String]) -> Result<Vec<Ag
 
 /// One session with its conversations.
 #[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", params(("id" = Uuid, Path)), responses((status = 200, description = "The session", body = SessionView)))]
-pub(super) async fn get(State(api): State<Api>, Id(id): Id<Uuid>) -> Result<Json<SessionView>, Refusal> {
-    let session = find(&api, id).await?;
+pub(super) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(id): Id<Uuid>,
+) -> Result<Json<SessionView>, Refusal> {
+    let session = find(&api, &caller, id).await?;
     let conversations = api.store.conversations(id).await?;
     let conversations = conversations.into_iter().map(conversation_view).collect();
     Ok(Json(SessionView { conversations, ..session_view(session.row) }))
@@ -155,10 +152,11 @@ pub(super) async fn get(State(api): State<Api>, Id(id): Id<Uuid>) -> Result<Json
 #[utoipa::path(post, path = "/sessions/{id}/close", tag = "sessions", params(("id" = Uuid, Path)), request_body = Option<CloseSession>, responses((status = 200, description = "What it came to", body = ClosedView), (status = 409, description = "A turn runs in it, it is closed, or its worktree is on another node", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn close(
     State(api): State<Api>,
+    caller: Caller,
     Id(id): Id<Uuid>,
     OptionalBody(CloseSession { force }): OptionalBody<CloseSession>,
 ) -> Result<Json<ClosedView>, Refusal> {
-    let session = find(&api, id).await?;
+    let session = find(&api, &caller, id).await?;
     if session.home.is_some_and(|home| home != api.node.id().0) {
         return Err(Refusal::conflict("the session's worktree is on another node: close it there"));
     }
@@ -189,43 +187,14 @@ pub(super) async fn close(
     }))
 }
 
-pub(super) async fn find(api: &Api, id: Uuid) -> Result<SessionDetail, Refusal> {
-    api.store.session(id).await?.ok_or_else(|| Refusal::not_found("no such session"))
+pub(super) async fn find(api: &Api, caller: &Caller, id: Uuid) -> Result<SessionDetail, Refusal> {
+    let session =
+        api.store.session(id).await?.filter(|session| caller.sees(WorkspaceId(session.row.workspace)));
+    session.ok_or_else(|| Refusal::not_found("no such session"))
 }
 
-async fn ensure_project(
-    api: &Api,
-    path: Option<&str>,
-    url: Option<&str>,
-    name: Option<String>,
-) -> Result<Uuid, Refusal> {
-    if name.as_ref().is_some_and(|name| name.is_empty() || name.len() > 200 || name.contains('\0')) {
-        return Err(Refusal::invalid("the name must have 1 to 200 bytes without NUL characters"));
-    }
-    match (path, url) {
-        (Some(path), None) => {
-            let path = api.node.usable_repository(path).await.map_err(Refusal::invalid)?;
-            let path = path.to_string_lossy();
-            let name = name.unwrap_or_else(|| last_part(&path));
-            Ok(api.store.ensure_project(&name, Some(&path), None, Some(api.node.id().0)).await?)
-        }
-        (None, Some(url)) => {
-            check_clone_url(url).map_err(|bad| Refusal::invalid(bad.to_string()))?;
-            let name = name.unwrap_or_else(|| last_part(url));
-            Ok(api.store.ensure_project(&name, None, Some(url), None).await?)
-        }
-        _ => Err(Refusal::invalid("name the project by path or by url")),
-    }
-}
-
-fn last_part(place: &str) -> String {
-    let last = place.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or(place);
-    let last = last.strip_suffix(".git").unwrap_or(last);
-    if last.is_empty() { "project".to_owned() } else { last.to_owned() }
-}
-
-fn project_view(row: ProjectRow) -> ProjectView {
-    ProjectView { id: row.id, name: row.name, path: row.path, url: row.url }
+pub(super) fn workspace_of(caller: &Caller) -> Option<Uuid> {
+    caller.workspace.map(|workspace| workspace.0)
 }
 
 fn session_view(row: SessionRow) -> SessionView {

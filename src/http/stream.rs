@@ -2,29 +2,30 @@
 //! them. A reader that does not read holds a few rows and no more, and after a while it is sent away with its cursor.
 
 use super::Api;
-use super::feed::{FeedWake, Line, Newer, PAGE, Tail};
+use super::auth::{self, Token};
+use super::feed::{Line, Newer, PAGE, Tail};
 use super::problem::{Id, Refusal};
 use super::{sessions, tasks};
+use crate::domain::access::Caller;
 use crate::store::StoreError;
 use crate::wire::api::StreamEnd;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::Event;
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 /// A reader hears something at least this often.
-const BEAT_EVERY: Duration = Duration::from_secs(15);
-/// The net under lost wakes.
-const POLL_EVERY: Duration = Duration::from_secs(5);
+pub(super) const BEAT_EVERY: Duration = Duration::from_secs(15);
+/// The net under lost wakes; and how often it is asked whether a reader's token still lets in: a revoked one is out within 5 s.
+pub(super) const DOOR_EVERY: Duration = Duration::from_secs(3);
 /// What a reader gets for its last rows when the program ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What may wait for one reader, in KiB; a larger row waits alone. A thousand that do not read hold 32 MiB.
@@ -34,7 +35,7 @@ const EVENT_BYTES: usize = 256;
 /// How long a reader may take nothing before it is sent away.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
-type Events = Result<Event, Infallible>;
+pub(super) type Events = Result<Event, Infallible>;
 
 /// What is followed.
 #[derive(Clone, Copy)]
@@ -45,6 +46,7 @@ enum Subject {
 
 struct Reader {
     api: Api,
+    token: Token,
     subject: Subject,
     session: Uuid,
     after: i64,
@@ -60,11 +62,12 @@ struct Reader {
         content_type = "text/event-stream", body = String)))]
 pub(super) async fn task(
     State(api): State<Api>,
+    (caller, token): (Caller, Token),
     Id(id): Id<Uuid>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Events>>, Refusal> {
-    let task = tasks::find(&api, id).await?;
-    Ok(follow(api, Subject::Task(id), task.session, &headers))
+    let task = tasks::find(&api, &caller, id).await?;
+    Ok(follow(api, token, Subject::Task(id), task.session, &headers))
 }
 
 /// Follows a session: its events so far and those to come.
@@ -74,40 +77,17 @@ pub(super) async fn task(
         content_type = "text/event-stream", body = String)))]
 pub(super) async fn session(
     State(api): State<Api>,
+    (caller, token): (Caller, Token),
     Id(id): Id<Uuid>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Events>>, Refusal> {
-    sessions::find(&api, id).await?;
-    Ok(follow(api, Subject::Session, id, &headers))
-}
-
-/// Hints over everything: which session has news. Not a log: nothing is replayed, and a hint may come twice or stand for several.
-#[utoipa::path(get, path = "/events", tag = "sessions",
-    responses((status = 200, description = "Events `hint` (`session_id`, or nothing: look at all), `beat`",
-        content_type = "text/event-stream", body = String)))]
-pub(super) async fn hints(State(api): State<Api>) -> Sse<impl Stream<Item = Events>> {
-    let first = Event::default().event("hint").data("{}");
-    let rest = futures::stream::unfold((api.feed.hints(), api.closing), async |(mut hints, closing)| {
-        let event = tokio::select! {
-            () = closing.cancelled() => return None,
-            wake = hints.recv() => Event::default().event("hint").data(hint(wake)?.to_string()),
-            () = tokio::time::sleep(BEAT_EVERY) => Event::default().event("beat").data("{}"),
-        };
-        Some((Ok(event), (hints, closing)))
-    });
-    Sse::new(futures::stream::once(async { Ok(first) }).chain(rest))
-}
-
-fn hint(wake: Result<FeedWake, RecvError>) -> Option<serde_json::Value> {
-    match wake {
-        Ok(FeedWake::Session(session)) => Some(json!({"session_id": session.0})),
-        Ok(FeedWake::Any) | Err(RecvError::Lagged(_)) => Some(json!({})),
-        Err(RecvError::Closed) => None,
-    }
+    sessions::find(&api, &caller, id).await?;
+    Ok(follow(api, token, Subject::Session, id, &headers))
 }
 
 fn follow(
     api: Api,
+    token: Token,
     subject: Subject,
     session: Uuid,
     headers: &HeaderMap,
@@ -115,7 +95,7 @@ fn follow(
     let cursor = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let tail = api.feed.tail(session);
     let (out, events) = out();
-    let reader = Reader { wakes: tail.wakes(), api, subject, session, after: 0, tail, out };
+    let reader = Reader { wakes: tail.wakes(), api, token, subject, session, after: 0, tail, out };
     // Ends with its connection (`out` closes) or with the program (`closing`); it owns nothing that has to be awaited.
     tokio::spawn(reader.run(cursor));
     Sse::new(events)
@@ -211,7 +191,14 @@ impl Reader {
         }
         let mut beat = Instant::now() + BEAT_EVERY;
         let mut ask_end = true;
+        let mut door = Instant::now() + DOOR_EVERY;
         loop {
+            if door <= Instant::now() {
+                if !auth::still_lets_in(&self.api, self.token).await {
+                    return Err(Over::Done);
+                }
+                door = Instant::now() + DOOR_EVERY;
+            }
             let wake = *self.wakes.borrow_and_update();
             match self.catch_up(wake, ask_end).await? {
                 Ok(()) => {}
@@ -224,7 +211,7 @@ impl Reader {
                     beat = Instant::now() + BEAT_EVERY;
                     ask_end = false;
                 }
-                () = tokio::time::sleep(POLL_EVERY) => ask_end = true,
+                () = tokio::time::sleep(DOOR_EVERY) => ask_end = true,
                 // The feed lives as long as the program.
                 _ = self.wakes.changed() => ask_end = false,
             }
@@ -358,6 +345,7 @@ struct Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::StreamExt;
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_nothing_is_sent_away_with_its_cursor_and_one_that_goes_on_is_not() {

@@ -4,7 +4,9 @@ use super::Api;
 use super::page::Page;
 use super::problem::{Body, Id, Params, Refusal, limit};
 use super::waiting;
+use crate::domain::access::Caller;
 use crate::domain::agent::AgentName;
+use crate::domain::ids::WorkspaceId;
 use crate::domain::session::SessionStatus;
 use crate::domain::task::{PROMPT_BYTES_MAX, TaskStatus};
 use crate::store::enqueue::{Enqueued, IdempotencyKey, NewTask};
@@ -43,6 +45,7 @@ pub(super) struct ListParams {
 #[utoipa::path(get, path = "/tasks", tag = "tasks", params(ListParams), responses((status = 200, description = "A page", body = Vec<TaskView>)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     OriginalUri(uri): OriginalUri,
     Params(params): Params<ListParams>,
 ) -> Result<Page<TaskView>, Refusal> {
@@ -59,6 +62,7 @@ pub(super) async fn list(
         status: params.status,
         agent: agent.transpose().map_err(|error| Refusal::invalid(error.to_string()))?,
         before: params.before,
+        workspace: caller.workspace.map(|workspace| workspace.0),
     };
     let rows = api.store.tasks(&filter, limit).await?.into_iter().map(view).collect();
     Ok(Page::of(rows, limit, &uri, "before", |task| task.id.to_string()))
@@ -66,8 +70,12 @@ pub(super) async fn list(
 
 /// One task, with its attempts and, while it is queued, with what it waits for.
 #[utoipa::path(get, path = "/tasks/{id}", tag = "tasks", params(("id" = Uuid, Path)), responses((status = 200, description = "The task", body = TaskView)))]
-pub(super) async fn get(State(api): State<Api>, Id(id): Id<Uuid>) -> Result<Json<TaskView>, Refusal> {
-    let mut task = view(find(&api, id).await?);
+pub(super) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(id): Id<Uuid>,
+) -> Result<Json<TaskView>, Refusal> {
+    let mut task = view(find(&api, &caller, id).await?);
     task.waits = waiting::wait(&api, &task).await?;
     task.attempts = waiting::attempts(api.store.attempt_events(id).await?);
     Ok(Json(task))
@@ -77,22 +85,27 @@ pub(super) async fn get(State(api): State<Api>, Id(id): Id<Uuid>) -> Result<Json
 #[utoipa::path(post, path = "/tasks", tag = "tasks", params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters; a repeated request with it is one task for 7 days")), request_body = api::NewTask, responses((status = 201, description = "A new task", body = TaskView), (status = 200, description = "The task of an earlier request with the same key", body = TaskView), (status = 409, description = "The session is closed", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn create(
     State(api): State<Api>,
+    caller: Caller,
     headers: HeaderMap,
     Body(body): Body<api::NewTask>,
 ) -> Result<(StatusCode, Json<TaskView>), Refusal> {
-    let key = idempotency_key(&headers, &body)?;
+    let key = idempotency_key(&caller, &headers, &body)?;
     let task = checked(body)?;
     // A repeat is answered whatever became of the session since.
     if let Some(key) = &key
         && let Some(before) = api.store.enqueued_before(key).await?
     {
-        return answer(&api, before).await;
+        return answer(&api, &caller, before).await;
     }
-    open_session(&api, task.session).await?;
-    answer(&api, api.store.enqueue(&task, key.as_ref()).await?).await
+    open_session(&api, &caller, task.session).await?;
+    answer(&api, &caller, api.store.enqueue(&task, key.as_ref()).await?).await
 }
 
-async fn answer(api: &Api, enqueued: Enqueued) -> Result<(StatusCode, Json<TaskView>), Refusal> {
+async fn answer(
+    api: &Api,
+    caller: &Caller,
+    enqueued: Enqueued,
+) -> Result<(StatusCode, Json<TaskView>), Refusal> {
     let (status, id) = match enqueued {
         Enqueued::New(id) => (StatusCode::CREATED, id),
         Enqueued::Before(id) => (StatusCode::OK, id),
@@ -104,17 +117,19 @@ async fn answer(api: &Api, enqueued: Enqueued) -> Result<(StatusCode, Json<TaskV
             ));
         }
     };
-    Ok((status, Json(view(find(api, id).await?))))
+    Ok((status, Json(view(find(api, caller, id).await?))))
 }
 
 /// Asks to cancel; its turn is stopped, and what is queued ends at the next admission.
 #[utoipa::path(post, path = "/tasks/{id}/cancel", tag = "tasks", params(("id" = Uuid, Path)), responses((status = 202, description = "Asked", body = TaskView), (status = 409, description = "The task has ended", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn cancel(
     State(api): State<Api>,
+    caller: Caller,
     Id(id): Id<Uuid>,
 ) -> Result<(StatusCode, Json<TaskView>), Refusal> {
+    find(&api, &caller, id).await?;
     let asked = api.store.ask_cancel(id).await?;
-    let task = find(&api, id).await?;
+    let task = find(&api, &caller, id).await?;
     if !asked {
         return Err(Refusal::conflict(format!("the task has ended: it is {}", task.status)));
     }
@@ -128,6 +143,7 @@ pub(super) async fn cancel(
     (status = 409, description = "A session is closed", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn create_all(
     State(api): State<Api>,
+    caller: Caller,
     Body(body): Body<NewTasks>,
 ) -> Result<(StatusCode, Json<BatchView>), Refusal> {
     if !(1..=BATCH_MAX).contains(&body.tasks.len()) {
@@ -144,7 +160,7 @@ pub(super) async fn create_all(
     let tasks: Vec<NewTask> = tasks.collect::<Result<_, _>>()?;
     let sessions: BTreeSet<Uuid> = tasks.iter().map(|task| task.session).collect();
     for session in sessions {
-        open_session(&api, session).await.map_err(|refusal| refusal.about(&session.to_string()))?;
+        open_session(&api, &caller, session).await.map_err(|refusal| refusal.about(&session.to_string()))?;
     }
     let ids = api.store.enqueue_all(&tasks).await?;
     Ok((StatusCode::CREATED, Json(BatchView { ids })))
@@ -156,31 +172,34 @@ pub(super) async fn create_all(
     (status = 409, description = "It has not failed, or its session is closed", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn retry(
     State(api): State<Api>,
+    caller: Caller,
     Id(id): Id<Uuid>,
 ) -> Result<(StatusCode, Json<TaskView>), Refusal> {
-    let task = find(&api, id).await?;
-    open_session(&api, task.session).await?;
+    let task = find(&api, &caller, id).await?;
+    open_session(&api, &caller, task.session).await?;
     let Some(again) = api.store.enqueue_again(id).await? else {
         let words =
             format!("the task is {}: only one that failed or was cancelled is put in again", task.status);
         return Err(Refusal::conflict(words));
     };
-    Ok((StatusCode::CREATED, Json(view(find(&api, again).await?))))
+    Ok((StatusCode::CREATED, Json(view(find(&api, &caller, again).await?))))
 }
 
 /// The read gives a closed session its own words; the engine refuses it in any case.
-async fn open_session(api: &Api, session: Uuid) -> Result<(), Refusal> {
-    match api.store.session_status(session).await? {
+async fn open_session(api: &Api, caller: &Caller, session: Uuid) -> Result<(), Refusal> {
+    let status = api.store.session_status(session).await?;
+    match status.filter(|(workspace, _)| caller.sees(WorkspaceId(*workspace))) {
         None => Err(Refusal::not_found("no such session: create one with POST /api/sessions")),
-        Some(status) if status != SessionStatus::Open.as_str() => {
+        Some((_, status)) if status != SessionStatus::Open.as_str() => {
             Err(Refusal::conflict("the session is closed: create a new one"))
         }
         Some(_) => Ok(()),
     }
 }
 
-pub(super) async fn find(api: &Api, id: Uuid) -> Result<TaskRow, Refusal> {
-    api.store.task(id).await?.ok_or_else(|| Refusal::not_found("no such task"))
+pub(super) async fn find(api: &Api, caller: &Caller, id: Uuid) -> Result<TaskRow, Refusal> {
+    let task = api.store.task(id).await?.filter(|task| caller.sees(WorkspaceId(task.workspace)));
+    task.ok_or_else(|| Refusal::not_found("no such task"))
 }
 
 fn checked(body: api::NewTask) -> Result<NewTask, Refusal> {
@@ -212,7 +231,11 @@ fn checked(body: api::NewTask) -> Result<NewTask, Refusal> {
     })
 }
 
-fn idempotency_key(headers: &HeaderMap, body: &api::NewTask) -> Result<Option<IdempotencyKey>, Refusal> {
+fn idempotency_key(
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: &api::NewTask,
+) -> Result<Option<IdempotencyKey>, Refusal> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= 255);
     let Some(key) = key else {
@@ -220,7 +243,8 @@ fn idempotency_key(headers: &HeaderMap, body: &api::NewTask) -> Result<Option<Id
     };
     let request = serde_json::to_vec(body).expect("a request that was JSON is JSON again");
     let request_hash = Sha256::digest(&request).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Some(IdempotencyKey { workspace: DEFAULT_WORKSPACE, key: key.to_owned(), request_hash }))
+    let workspace = caller.workspace.map_or(DEFAULT_WORKSPACE, |workspace| workspace.0);
+    Ok(Some(IdempotencyKey { workspace, key: key.to_owned(), request_hash }))
 }
 
 fn view(row: TaskRow) -> TaskView {

@@ -17,6 +17,7 @@ pub mod queue;
 pub mod sessions;
 mod silence;
 pub mod tasks;
+pub mod tokens;
 pub mod turns;
 pub mod waiting;
 

@@ -39,6 +39,8 @@ pub struct PermissionRow {
     pub id: Uuid,
     /// Session.
     pub session: Uuid,
+    /// Its tenant.
+    pub workspace: Uuid,
     /// Task.
     pub task: Uuid,
     /// Agent.
@@ -70,6 +72,19 @@ pub struct StandingRow {
     pub status: String,
     /// The answer that stood.
     pub answer: Option<Value>,
+}
+
+/// What a listing is to hold; `None` leaves all in.
+#[derive(Clone, Debug, Default)]
+pub struct PermissionFilter {
+    /// Those that are answered, too.
+    pub all: bool,
+    /// Of that session.
+    pub session: Option<Uuid>,
+    /// Older than that request.
+    pub before: Option<Uuid>,
+    /// Of that tenant.
+    pub workspace: Option<Uuid>,
 }
 
 impl Store {
@@ -165,16 +180,20 @@ impl Store {
     /// [`StoreError`].
     pub async fn permissions(
         &self,
-        all: bool,
-        session: Option<Uuid>,
-        before: Option<Uuid>,
+        filter: &PermissionFilter,
         limit: i64,
     ) -> Result<Vec<PermissionRow>, StoreError> {
         let client = self.reads().await?;
         let rows = client
             .query_typed(
                 sql!("permissions/list"),
-                &[(&all, Type::BOOL), (&session, Type::UUID), (&before, Type::UUID), (&limit, Type::INT8)],
+                &[
+                    (&filter.all, Type::BOOL),
+                    (&filter.session, Type::UUID),
+                    (&filter.before, Type::UUID),
+                    (&filter.workspace, Type::UUID),
+                    (&limit, Type::INT8),
+                ],
             )
             .await?;
         Ok(rows.iter().map(permission_row).collect())
@@ -185,6 +204,7 @@ fn permission_row(row: &Row) -> PermissionRow {
     PermissionRow {
         id: row.get("id"),
         session: row.get("session_id"),
+        workspace: row.get("workspace_id"),
         task: row.get("task_id"),
         agent: row.get("agent"),
         kind: row.get("kind"),

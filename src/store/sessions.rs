@@ -29,6 +29,8 @@ pub struct ProjectRow {
 pub struct SessionRow {
     /// Id.
     pub id: Uuid,
+    /// Tenant.
+    pub workspace: Uuid,
     /// Project.
     pub project: Uuid,
     /// Its name.
@@ -49,6 +51,19 @@ pub struct SessionRow {
     pub created_at: DateTime<Utc>,
     /// When closed.
     pub closed_at: Option<DateTime<Utc>>,
+}
+
+/// What a listing is to hold; `None` leaves all in.
+#[derive(Clone, Debug, Default)]
+pub struct SessionFilter {
+    /// `open` or `closed`.
+    pub status: Option<String>,
+    /// On that project.
+    pub project: Option<Uuid>,
+    /// Older than that session.
+    pub before: Option<Uuid>,
+    /// Of that tenant.
+    pub workspace: Option<Uuid>,
 }
 
 /// One session with what is needed to work on its tree.
@@ -126,35 +141,24 @@ impl Store {
     /// [`StoreError`].
     pub async fn ensure_project(
         &self,
+        workspace: Uuid,
         name: &str,
         path: Option<&str>,
         url: Option<&str>,
         node: Option<Uuid>,
     ) -> Result<Uuid, StoreError> {
         let client = self.engine().await?;
-        let row = client
-            .query_one(sql!("projects/ensure"), &[&DEFAULT_WORKSPACE, &name, &path, &url, &node])
-            .await?;
+        let row = client.query_one(sql!("projects/ensure"), &[&workspace, &name, &path, &url, &node]).await?;
         Ok(row.get(0))
     }
 
-    /// Every workspace: id, name, since when.
+    /// The projects of a workspace, or all.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn workspaces(&self) -> Result<Vec<(Uuid, String, DateTime<Utc>)>, StoreError> {
+    pub async fn projects(&self, workspace: Option<Uuid>) -> Result<Vec<ProjectRow>, StoreError> {
         let client = self.reads().await?;
-        let rows = client.query_typed(sql!("workspaces/list"), &[]).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
-    }
-
-    /// All projects.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn projects(&self) -> Result<Vec<ProjectRow>, StoreError> {
-        let client = self.reads().await?;
-        let rows = client.query_typed(sql!("projects/list"), &[]).await?;
+        let rows = client.query_typed(sql!("projects/list"), &[(&workspace, Type::UUID)]).await?;
         Ok(rows
             .iter()
             .map(|row| ProjectRow {
@@ -178,9 +182,7 @@ impl Store {
         permission: Option<&str>,
     ) -> Result<Uuid, StoreError> {
         let client = self.engine().await?;
-        let row = client
-            .query_one(sql!("sessions/insert"), &[&DEFAULT_WORKSPACE, &project, &title, &permission])
-            .await?;
+        let row = client.query_one(sql!("sessions/insert"), &[&project, &title, &permission]).await?;
         Ok(row.get(0))
     }
 
@@ -206,18 +208,18 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn sessions(
-        &self,
-        status: Option<&str>,
-        project: Option<Uuid>,
-        before: Option<Uuid>,
-        limit: i64,
-    ) -> Result<Vec<SessionRow>, StoreError> {
+    pub async fn sessions(&self, filter: &SessionFilter, limit: i64) -> Result<Vec<SessionRow>, StoreError> {
         let client = self.reads().await?;
         let rows = client
             .query_typed(
                 sql!("sessions/list"),
-                &[(&status, Type::TEXT), (&project, Type::UUID), (&before, Type::UUID), (&limit, Type::INT8)],
+                &[
+                    (&filter.status, Type::TEXT),
+                    (&filter.project, Type::UUID),
+                    (&filter.before, Type::UUID),
+                    (&filter.workspace, Type::UUID),
+                    (&limit, Type::INT8),
+                ],
             )
             .await?;
         Ok(rows.iter().map(session_row).collect())
@@ -240,14 +242,14 @@ impl Store {
         }))
     }
 
-    /// `open` or `closed`; `None` for no such session.
+    /// Its tenant, and `open` or `closed`; `None` for no such session.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn session_status(&self, id: Uuid) -> Result<Option<String>, StoreError> {
+    pub async fn session_status(&self, id: Uuid) -> Result<Option<(Uuid, String)>, StoreError> {
         let client = self.reads().await?;
         let rows = client.query_typed(sql!("sessions/status"), &[(&id, Type::UUID)]).await?;
-        Ok(rows.first().map(|row| row.get(0)))
+        Ok(rows.first().map(|row| (row.get(0), row.get(1))))
     }
 
     /// The conversations of a session.
@@ -309,6 +311,7 @@ impl Store {
 fn session_row(row: &Row) -> SessionRow {
     SessionRow {
         id: row.get("id"),
+        workspace: row.get("workspace_id"),
         project: row.get("project_id"),
         project_name: row.get("project"),
         title: row.get("title"),

@@ -13,6 +13,8 @@ pub struct TaskRow {
     pub id: Uuid,
     /// Session.
     pub session: Uuid,
+    /// Its tenant.
+    pub workspace: Uuid,
     /// Agent.
     pub agent: String,
     /// Prompt.
@@ -62,6 +64,8 @@ pub struct TaskFilter {
     pub agent: Option<String>,
     /// Older than that task.
     pub before: Option<Uuid>,
+    /// Of that tenant.
+    pub workspace: Option<Uuid>,
 }
 
 /// How a task ended.
@@ -114,6 +118,7 @@ impl Store {
                     (&filter.status, Type::TEXT),
                     (&filter.agent, Type::TEXT),
                     (&filter.before, Type::UUID),
+                    (&filter.workspace, Type::UUID),
                     (&limit, Type::INT8),
                 ],
             )
@@ -138,6 +143,7 @@ fn task_row(row: &Row) -> Result<TaskRow, StoreError> {
         Ok(TaskRow {
             id: row.try_get("id")?,
             session: row.try_get("session_id")?,
+            workspace: row.try_get("workspace_id")?,
             agent: row.try_get("agent")?,
             prompt: row.try_get("prompt")?,
             model: row.try_get("model")?,

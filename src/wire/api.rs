@@ -7,11 +7,13 @@ mod problem;
 mod project;
 mod session;
 mod task;
+mod token;
 
 pub use agent::AgentView;
 pub use change::{AppliedView, ApplyChanges, ChangeView};
 pub use permission::PermissionView;
 pub use problem::Problem;
-pub use project::{NewProject, ProjectView, WorkspaceView};
+pub use project::{NewProject, NewWorkspace, ProjectView, WorkspaceView};
 pub use session::{CloseSession, ClosedView, ConversationView, NewSession, SessionView};
 pub use task::{AttemptView, BatchView, NewTask, NewTasks, StreamEnd, TaskView, WaitView};
+pub use token::{NewToken, NewTokenView, TokenView};

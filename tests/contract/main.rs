@@ -44,7 +44,14 @@ async fn every_operation_answers_as_it_is_described() {
         // Streams do not end; tests/it follows them.
         .args(["--exclude-path-regex", "/events$", "--request-timeout", "30"])
         // What a schema cannot say (a path that is a repository) is refused although it fits the schema.
-        .args(["--exclude-checks", "positive_data_acceptance", "--warnings", "off", "--no-color"])
+        // An address that sends wrong tokens is not listened to after the tenth: tests/it asks every operation without one.
+        .args([
+            "--exclude-checks",
+            "positive_data_acceptance,ignored_auth",
+            "--warnings",
+            "off",
+            "--no-color",
+        ])
         .current_dir(place.folder.path());
     let told = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let words = String::from_utf8_lossy(&told.stdout);

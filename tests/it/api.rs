@@ -1,5 +1,6 @@
 //! The API that people build on: what a task says of itself, listings in pages, streams that lose nothing, and the document.
 
+mod access;
 mod document;
 mod streams;
 mod tasks;

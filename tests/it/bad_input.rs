@@ -110,7 +110,7 @@ fn tasks(stage: &Stage) -> Vec<Row> {
         new(json!({"prompt": ""}), 422, "invalid", "the prompt is empty"),
         new(json!({"prompt": " \t\n\u{a0}"}), 422, "invalid", "the prompt is empty"),
         new(json!({"prompt": "x".repeat(PROMPT_BYTES_MAX + 1)}), 422, "invalid", "larger than 1048576 bytes"),
-        new(json!({"prompt": "x".repeat(9 << 20)}), 413, "invalid", "larger than 8 MiB"),
+        new(json!({"prompt": "x".repeat(3 << 20)}), 413, "invalid", "larger than 2 MiB"),
         new(json!({"prompt": "a\0b"}), 422, "invalid", "NUL character"),
         new(json!({"model": "a\0b"}), 422, "invalid", "NUL character"),
         new(json!({"mode_id": "a\0b"}), 422, "invalid", "NUL character"),

@@ -282,7 +282,18 @@ async fn a_rescue_closes_open_questions_and_marks_the_conversation() {
     dead.source.ask_permission(&task.lease, &agent("a"), &ask).await.unwrap();
     let (foreign, _) = other.source.look().await.unwrap();
     assert_eq!(other.source.rescue(&foreign, false).await.unwrap(), 1);
-    assert_eq!(queue.store.permissions(true, None, None, 9).await.unwrap()[0].status, "cancelled");
+    assert_eq!(
+        queue
+            .store
+            .permissions(
+                &agentpool::store::permissions::PermissionFilter { all: true, ..Default::default() },
+                9
+            )
+            .await
+            .unwrap()[0]
+            .status,
+        "cancelled"
+    );
     let session = task.lease.session.0;
     assert_eq!(queue.store.conversations(session).await.unwrap()[0].status, "crashed");
 }

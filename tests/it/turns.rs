@@ -355,7 +355,7 @@ async fn what_a_forced_close_kept_as_a_checkpoint_can_be_applied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_after_the_close_gets_its_task_and_a_fully_escaped_prompt_is_taken() {
+async fn a_repeat_after_the_close_gets_its_task_and_the_longest_prompt_is_taken_with_its_quotes_escaped() {
     let node = TestNode::scripted().await;
     let session = node.session().await;
     let send = async |key: &str, body: String| {
@@ -369,7 +369,8 @@ async fn a_repeat_after_the_close_gets_its_task_and_a_fully_escaped_prompt_is_ta
             session.id
         )
     };
-    let longest = body(&r"\u0061".repeat(1 << 20));
+    // Each of its characters is two in JSON.
+    let longest = body(&r"\n".repeat((1 << 20) - 200).replacen(r"\n", "a", 1));
     let (status, first) = send("k", longest.clone()).await;
     assert_eq!(status, StatusCode::CREATED, "{first}");
     let close = format!("/api/sessions/{}/close", session.id);

@@ -18,6 +18,9 @@ pub struct NewProject {
     /// Name; by default the last part of path or URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Name of its workspace; the token's own by default, `default` for an admin's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
 }
 
 /// A project.
@@ -42,4 +45,13 @@ pub struct WorkspaceView {
     pub name: String,
     /// Since when.
     pub created_at: DateTime<Utc>,
+}
+
+/// `POST /api/workspaces`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewWorkspace {
+    /// Name.
+    #[schema(pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
+    pub name: String,
 }

@@ -18,6 +18,9 @@ pub struct NewSession {
     /// Clone URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Name of the workspace of a path or URL; the token's own by default, `default` for an admin's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
     /// Title.
     #[serde(default)]
     pub title: String,

@@ -98,7 +98,15 @@ async fn f90_trap_5_nothing_that_a_zombie_reports_is_written() {
     seen.push(fingerprint(&queue).await);
     assert!(seen.windows(2).all(|two| two[0] != two[1]));
     assert_eq!(
-        queue.store.permissions(true, None, None, 9).await.unwrap()[0].status,
+        queue
+            .store
+            .permissions(
+                &agentpool::store::permissions::PermissionFilter { all: true, ..Default::default() },
+                9
+            )
+            .await
+            .unwrap()[0]
+            .status,
         "cancelled",
         "the finish closed it"
     );

@@ -87,13 +87,27 @@ impl Queue {
     /// An open session of a project that any node can clone.
     pub async fn session(&self) -> Uuid {
         let url = Some("https://example.org/repository.git");
-        let project = self.store.ensure_project("cloned", None, url, None).await.unwrap();
+        let project = self
+            .store
+            .ensure_project(agentpool::store::sessions::DEFAULT_WORKSPACE, "cloned", None, url, None)
+            .await
+            .unwrap();
         self.store.create_session(project, "", None).await.unwrap()
     }
 
     /// An open session of a project that lives on one node.
     pub async fn local_session(&self, node: NodeId) -> Uuid {
-        let project = self.store.ensure_project("local", Some("/srv/r"), None, Some(node.0)).await.unwrap();
+        let project = self
+            .store
+            .ensure_project(
+                agentpool::store::sessions::DEFAULT_WORKSPACE,
+                "local",
+                Some("/srv/r"),
+                None,
+                Some(node.0),
+            )
+            .await
+            .unwrap();
         self.store.create_session(project, "", None).await.unwrap()
     }
 
