@@ -36,6 +36,7 @@ use crate::store::Store;
 use crate::store::listener::{Listener, ListenerState, listener};
 use crate::store::migrate::migrate;
 use crate::store::probe::check_notifications;
+use crate::telemetry;
 use crate::worktree::Worktrees;
 use keepers::{feed_commits, feed_hints, serve_http, sweep, until, until_after, upkeep};
 use local_node::NodeHandle;
@@ -216,6 +217,7 @@ impl Node {
             doors: Arc::new(Doors { behind_proxy: config.behind_proxy, hosts: config.hosts.clone() }),
             epoch: epoch.into(),
             openapi: Arc::from(""),
+            metrics: telemetry::counted(),
             closing: closing.clone(),
         };
         let listening = tokio::net::TcpListener::bind(config.listen).await;

@@ -1,7 +1,10 @@
-//! Log lines on stderr, for people or for machines. Never decides what is logged, and writes to no file.
+//! Log lines on stderr, for people or for machines, and what is counted. Never decides what is logged, and writes to no file.
 
 use crate::config::LogFormat;
+use crate::domain::measure::{self, Kind};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
 
 /// Why nothing is logged.
@@ -30,6 +33,32 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     done.map_err(|_| TelemetryError::Twice)
+}
+
+/// Upper ends of the buckets of durations, in seconds: from a commit to a long turn.
+const BUCKETS: [f64; 13] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0];
+
+/// What was counted in this process so far; counting begins with the first call. Nodes of one process count together.
+///
+/// # Panics
+/// When somebody else in this process has set up a recorder.
+pub fn counted() -> PrometheusHandle {
+    static COUNTED: OnceLock<PrometheusHandle> = OnceLock::new();
+    let begin = || {
+        let recorder =
+            PrometheusBuilder::new().set_buckets(&BUCKETS).expect("there are buckets").build_recorder();
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder).expect("nobody else counts in this process");
+        for (name, kind, help) in measure::ALL {
+            match kind {
+                Kind::Counter => metrics::describe_counter!(*name, *help),
+                Kind::Gauge => metrics::describe_gauge!(*name, *help),
+                Kind::Seconds => metrics::describe_histogram!(*name, *help),
+            }
+        }
+        handle
+    };
+    COUNTED.get_or_init(begin).clone()
 }
 
 /// Colours on a terminal only, and not where NO_COLOR says no.

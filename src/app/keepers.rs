@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How often idle slots are looked at. What grows, grows in a turn, which wakes nobody: hence not less often.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// How often partitions are made ahead and the node's row is touched.
+/// How often partitions are made ahead, the node's row is touched and what was counted is summed up.
 const UPKEEP_EVERY: Duration = Duration::from_secs(60);
 /// What open requests get at the end.
 const HTTP_GRACE: Duration = Duration::from_secs(1);
@@ -77,6 +77,7 @@ pub(super) async fn upkeep(store: Store, node: NodeId) {
     let mut every = tokio::time::interval(UPKEEP_EVERY);
     loop {
         every.tick().await;
+        crate::telemetry::counted().run_upkeep();
         if let Err(error) = store.make_partitions().await {
             tracing::warn!(%error, "partitions were not made ahead; there are two weeks left at least");
         }

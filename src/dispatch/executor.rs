@@ -1,6 +1,7 @@
 //! Runs one claimed task to the finish that its rows will get. Never claims, never retries, never decides by itself whether
 //! the task is tried again: verdict.rs does.
 
+mod observed;
 mod prepare;
 mod prompting;
 mod resuming;
@@ -24,7 +25,9 @@ use crate::worktree::{WorktreeError, Worktrees};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
+use tracing::Instrument;
 
 /// What every executor of a node works with.
 pub struct Engine {
@@ -76,15 +79,17 @@ pub struct Ended {
 pub async fn run(engine: Arc<Engine>, task: ClaimedTask, mut seat: Seat) -> Ended {
     failpoint("claimed").await;
     let turn = Turn { engine: &engine, task: &task };
-    let began = pulse::now();
-    let outcome =
-        verdict::considering_a_standstill(turn.run(&mut seat).await, engine.pulse.stood_still_after(began));
+    let (began, since) = (pulse::now(), Instant::now());
+    let span = observed::span(&task);
+    let outcome = turn.run(&mut seat).instrument(span.clone()).await;
+    let outcome = verdict::considering_a_standstill(outcome, engine.pulse.stood_still_after(began));
     if let Some(wait) = verdict::parks(&outcome) {
         // Before the lease is given back, so that no round claims another turn of this agent in between.
         tracing::warn!(agent = %task.agent, wait_secs = wait.as_secs(), "the agent is parked: its provider's limit was reached");
         engine.pool.park(&task.agent, wait);
     }
     let finish = verdict::finish(&outcome, &task, rand::random());
+    observed::ended(&span, &task, &outcome, finish.as_ref(), since.elapsed());
     match (&outcome, &finish) {
         (Outcome::Failed { reason, .. }, Some(finish)) => {
             tracing::warn!(

@@ -2,6 +2,7 @@
 //! what is registered, and what is registered ends with the turn's own future.
 
 use super::task_source::{SourceError, TaskSource};
+use crate::domain::measure;
 use crate::domain::task::Lease;
 use crate::domain::turn::{Stop, StopCause, StopForce};
 use crate::failpoint::failpoint;
@@ -78,12 +79,17 @@ impl Leases {
         if asked.is_empty() {
             return true;
         }
+        let begun = std::time::Instant::now();
         match source.renew(&asked).await {
             Ok(renewed) => {
+                metrics::histogram!(measure::RENEW_SECONDS).record(begun.elapsed().as_secs_f64());
                 failpoint("renewed").await;
                 for lease in asked {
                     match renewed.iter().find(|r| r.session == lease.session && r.fence == lease.fence) {
-                        None => self.stop(lease, Stop { cause: StopCause::LeaseLost, force: StopForce::Ask }),
+                        None => {
+                            metrics::counter!(measure::LEASES_LOST).increment(1);
+                            self.stop(lease, Stop { cause: StopCause::LeaseLost, force: StopForce::Ask });
+                        }
                         Some(held) if held.cancel_requested => {
                             self.stop(lease, Stop { cause: StopCause::UserCancel, force: StopForce::Ask });
                         }

@@ -121,6 +121,7 @@ async fn round(
         if !what.is_empty() {
             let moved = watch.rescue(what, whole).await?;
             if moved > 0 {
+                metrics::counter!(crate::domain::measure::RECLAIMS).increment(moved as u64);
                 tracing::warn!(moved, "leases of a lost owner went back to the queue");
             }
         }

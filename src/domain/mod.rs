@@ -9,6 +9,7 @@ pub mod clone_url;
 pub mod failure;
 pub mod ids;
 pub mod mcp;
+pub mod measure;
 pub mod permission;
 pub mod retry;
 pub mod session;

@@ -3,7 +3,8 @@
 use super::Api;
 use super::auth::{self, Token};
 use super::feed::FeedWake;
-use super::stream::{BEAT_EVERY, DOOR_EVERY, Events};
+use super::outlet::Events;
+use super::stream::{BEAT_EVERY, DOOR_EVERY};
 use crate::domain::access::Caller;
 use crate::domain::ids::{SessionId, WorkspaceId};
 use axum::extract::State;

@@ -9,8 +9,10 @@ mod feed;
 mod health;
 mod hints;
 mod messages;
+mod metrics;
 mod node;
 mod openapi;
+mod outlet;
 mod page;
 mod permissions;
 mod problem;
@@ -33,6 +35,7 @@ use crate::store::Store;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -57,6 +60,8 @@ pub struct Api {
     pub doors: Arc<Doors>,
     /// The database's epoch, part of every cursor.
     pub epoch: Arc<str>,
+    /// What was counted, for `/metrics`.
+    pub metrics: PrometheusHandle,
     /// What `/api/openapi.json` answers; filled in by [`router`].
     pub openapi: Arc<str>,
     /// Ends the streams when the program ends.
@@ -71,8 +76,12 @@ pub fn router(api: Api) -> Router {
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(axum::middleware::from_fn_with_state(api.clone(), auth::require_token));
+    let measured = Router::new()
+        .route("/metrics", get(metrics::get))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), auth::require_token));
     Router::new()
         .nest("/api", private)
+        .merge(measured)
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::healthz))

@@ -1,6 +1,7 @@
 //! A name for every request: in the log, in the answer's header, and in every problem, so that whoever reports one can be helped.
 
 use super::problem;
+use crate::domain::measure;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -17,10 +18,13 @@ const GIVEN_BYTES_MAX: usize = 64;
 pub(super) async fn name(request: Request, next: Next) -> Response {
     let id = given(&request).unwrap_or_else(|| Uuid::now_v7().to_string());
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", id, method = %request.method(), route);
+    let method = request.method().clone();
+    let span = tracing::info_span!("request", id, %method, route);
     let begun = Instant::now();
     let response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
+    let labels = [("method", method.to_string()), ("route", route.clone()), ("status", status.to_string())];
+    metrics::histogram!(measure::REQUEST_SECONDS, &labels).record(begun.elapsed().as_secs_f64());
     span.in_scope(|| tracing::debug!(status, ms = begun.elapsed().as_millis(), "answered"));
     let mut response = problem::name_request(response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {

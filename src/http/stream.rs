@@ -4,9 +4,11 @@
 use super::Api;
 use super::auth::{self, Token};
 use super::feed::{Line, Newer, PAGE, Tail};
+use super::outlet::{Events, Out, Over, out};
 use super::problem::{Id, Refusal};
 use super::{sessions, tasks};
 use crate::domain::access::Caller;
+use crate::domain::measure;
 use crate::store::StoreError;
 use crate::wire::api::StreamEnd;
 use axum::extract::State;
@@ -18,7 +20,7 @@ use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -28,15 +30,6 @@ pub(super) const BEAT_EVERY: Duration = Duration::from_secs(15);
 pub(super) const DOOR_EVERY: Duration = Duration::from_secs(3);
 /// What a reader gets for its last rows when the program ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// What may wait for one reader, in KiB; a larger row waits alone. A thousand that do not read hold 32 MiB.
-const ROOM_KIB: u32 = 32;
-/// What an event weighs beside its data, in bytes.
-const EVENT_BYTES: usize = 256;
-/// How long a reader may take nothing before it is sent away.
-const STALL_MAX: Duration = Duration::from_secs(30);
-
-pub(super) type Events = Result<Event, Infallible>;
-
 /// What is followed.
 #[derive(Clone, Copy)]
 enum Subject {
@@ -101,69 +94,9 @@ fn follow(
     Sse::new(events)
 }
 
-/// The way to one reader. What waits on it is bounded in bytes.
-struct Out {
-    events: mpsc::Sender<(Event, OwnedSemaphorePermit)>,
-    room: Arc<Semaphore>,
-    /// Said when all else has been taken.
-    last: Option<oneshot::Sender<Event>>,
-}
-
-fn out() -> (Out, impl Stream<Item = Events>) {
-    // As many as the smallest events that there is room for.
-    let (events, taken) = mpsc::channel(ROOM_KIB as usize);
-    let (last, last_word) = oneshot::channel();
-    let stream = futures::stream::unfold((taken, Some(last_word)), async |(mut taken, mut last_word)| {
-        let event = match taken.recv().await {
-            Some((event, _room)) => event,
-            None => last_word.take()?.await.ok()?,
-        };
-        Some((Ok(event), (taken, last_word)))
-    });
-    (Out { events, room: Arc::new(Semaphore::new(ROOM_KIB as usize)), last: Some(last) }, stream)
-}
-
-/// Why a reader ends.
-enum Over {
-    /// The connection is gone, or all was said.
-    Done,
-    /// It takes nothing.
-    Stalled,
-}
-
-impl Out {
-    fn kib(bytes: usize) -> u32 {
-        u32::try_from((bytes + EVENT_BYTES).div_ceil(1024)).unwrap_or(ROOM_KIB).min(ROOM_KIB)
-    }
-
-    /// There is room at once for an event of so many bytes.
-    fn has_room(&self, bytes: usize) -> bool {
-        self.room.available_permits() >= Self::kib(bytes) as usize && self.events.capacity() > 0
-    }
-
-    /// Waits until there is.
-    async fn until_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Over> {
-        let room = Arc::clone(&self.room).acquire_many_owned(Self::kib(bytes));
-        tokio::select! {
-            () = self.events.closed() => Err(Over::Done),
-            room = tokio::time::timeout(STALL_MAX, room) => match room {
-                Ok(room) => room.map_err(|_| Over::Done),
-                Err(_) => Err(Over::Stalled),
-            },
-        }
-    }
-
-    async fn send(&self, event: Event, bytes: usize) -> Result<(), Over> {
-        let room = self.until_room(bytes).await?;
-        match tokio::time::timeout(STALL_MAX, self.events.send((event, room))).await {
-            Ok(sent) => sent.map_err(|_| Over::Done),
-            Err(_) => Err(Over::Stalled),
-        }
-    }
-}
-
 impl Reader {
     async fn run(mut self, cursor: Option<String>) {
+        let _counted = Counted::new();
         let closing = self.api.closing.clone();
         let over = tokio::select! {
             () = closing.cancelled() => None,
@@ -176,10 +109,11 @@ impl Reader {
                 let _ = tokio::time::timeout(LAST_WORDS, self.catch_up(wake, true)).await;
             }
             Some(Err(Over::Stalled)) => {
+                metrics::counter!(measure::STREAMS_LAGGED).increment(1);
                 let words = json!({"reason": "nothing was read for too long", "after": self.after});
                 let resync =
                     Event::default().event("resync").id(self.cursor(self.after)).data(words.to_string());
-                self.out.last.take().map(|last| last.send(resync));
+                self.out.end_with(resync);
             }
             Some(Err(Over::Done) | Ok(_)) => {}
         }
@@ -205,7 +139,7 @@ impl Reader {
                 Err(error) => tracing::debug!(%error, "a stream waits for the database"),
             }
             tokio::select! {
-                () = self.out.events.closed() => return Err(Over::Done),
+                () = self.out.closed() => return Err(Over::Done),
                 () = tokio::time::sleep_until(beat) => {
                     self.out.send(Event::default().event("beat").data("{}"), 0).await?;
                     beat = Instant::now() + BEAT_EVERY;
@@ -335,43 +269,26 @@ struct Batch {
     up_to: i64,
 }
 
+/// A reader, while it is there.
+struct Counted(metrics::Gauge);
+
+impl Counted {
+    fn new() -> Self {
+        let readers = metrics::gauge!(measure::STREAM_READERS);
+        readers.increment(1.0);
+        Self(readers)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 /// What was sent in one go.
 #[derive(Default)]
 struct Said {
     lines: usize,
     ends_turn: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures::StreamExt;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_reader_that_takes_nothing_is_sent_away_with_its_cursor_and_one_that_goes_on_is_not() {
-        let (mut out, events) = out();
-        let mut events = std::pin::pin!(events);
-        let event = || Event::default().data("x");
-        let mut held = 0;
-        while out.has_room(1000) {
-            assert!(out.send(event(), 1000).await.is_ok());
-            held += 1;
-        }
-        assert!((8..=32).contains(&held), "{held}");
-        assert!(matches!(out.send(event(), 1000).await, Err(Over::Stalled)));
-        assert!(events.next().await.is_some(), "it goes on");
-        assert!(out.send(event(), 1000).await.is_ok());
-        out.last.take().map(|last| last.send(Event::default().event("resync")));
-        drop(out);
-        assert_eq!(events.count().await, held + 1, "what waited, and the last word");
-    }
-
-    #[tokio::test]
-    async fn an_event_larger_than_all_the_room_waits_alone() {
-        let (out, events) = out();
-        assert!(out.send(Event::default().data("x"), 9 << 20).await.is_ok());
-        assert!(!out.has_room(1));
-        drop(events);
-        assert!(matches!(out.send(Event::default(), 1).await, Err(Over::Done)));
-    }
 }

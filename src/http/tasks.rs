@@ -7,12 +7,14 @@ use super::waiting;
 use crate::domain::access::Caller;
 use crate::domain::agent::AgentName;
 use crate::domain::ids::WorkspaceId;
+use crate::domain::measure;
 use crate::domain::session::SessionStatus;
 use crate::domain::task::{PROMPT_BYTES_MAX, TaskStatus};
 use crate::store::enqueue::{Enqueued, IdempotencyKey, NewTask};
 use crate::store::sessions::DEFAULT_WORKSPACE;
 use crate::store::tasks::{TaskFilter, TaskRow};
 use crate::wire::api::{self, BatchView, NewTasks, Problem, TaskView};
+use ::metrics::counter;
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -107,7 +109,10 @@ async fn answer(
     enqueued: Enqueued,
 ) -> Result<(StatusCode, Json<TaskView>), Refusal> {
     let (status, id) = match enqueued {
-        Enqueued::New(id) => (StatusCode::CREATED, id),
+        Enqueued::New(id) => {
+            counter!(measure::TASKS_SUBMITTED).increment(1);
+            (StatusCode::CREATED, id)
+        }
         Enqueued::Before(id) => (StatusCode::OK, id),
         Enqueued::KeyConflict => {
             return Err(Refusal::new(
@@ -163,6 +168,7 @@ pub(super) async fn create_all(
         open_session(&api, &caller, session).await.map_err(|refusal| refusal.about(&session.to_string()))?;
     }
     let ids = api.store.enqueue_all(&tasks).await?;
+    counter!(measure::TASKS_SUBMITTED).increment(ids.len() as u64);
     Ok((StatusCode::CREATED, Json(BatchView { ids })))
 }
 

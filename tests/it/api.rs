@@ -2,5 +2,6 @@
 
 mod access;
 mod document;
+mod metrics;
 mod streams;
 mod tasks;

@@ -11,6 +11,7 @@ use crate::dispatch::interview::Interview;
 use crate::dispatch::task_source::LoggedEvent;
 use crate::dispatch::verdict::{self, Outcome};
 use crate::domain::agent::AgentProfile;
+use crate::domain::measure;
 use crate::domain::permission::PermissionAnswer;
 use crate::domain::task::TaskSettings;
 use crate::domain::turn::{Stop, StopCause, StopForce, TurnEnd, TurnEvent, TurnRef};
@@ -56,6 +57,8 @@ struct Prompting<'a> {
     /// The agent has ended the turn, or was given up.
     over: CancellationToken,
     last_heard: Instant,
+    /// When it was prompted, until it says something.
+    silent_since: Option<Instant>,
     /// When the turn has lasted long enough, waits for people and hands not counted. `None`: it was told so already.
     length_until: Option<Instant>,
     /// Since when a person, and then a hand, is waited for.
@@ -106,6 +109,7 @@ impl Turn<'_> {
             to_agent,
             over: CancellationToken::new(),
             last_heard: now,
+            silent_since: Some(now),
             length_until: now.checked_add(Duration::from_secs(profile.turn_secs)),
             waiting_since: None,
         };
@@ -183,6 +187,11 @@ impl Prompting<'_> {
     }
 
     async fn keep(&mut self, event: TurnEvent) {
+        if let Some(since) = self.silent_since.take() {
+            let agent = self.turn.task.agent.to_string();
+            metrics::histogram!(measure::FIRST_EVENT_SECONDS, "agent" => agent)
+                .record(since.elapsed().as_secs_f64());
+        }
         self.heard.take(&event);
         self.log.write(LoggedEvent::Agent(event)).await;
     }

@@ -106,7 +106,7 @@ async fn a_client_sees_its_workspace_and_nothing_of_another() {
     for (method, path) in
         [(Method::GET, "/api/pool"), (Method::GET, "/api/tokens"), (Method::POST, "/api/workspaces")]
     {
-        assert_eq!(status(&mine, method.clone(), path).await.is_success(), false, "{path}");
+        assert!(!status(&mine, method.clone(), path).await.is_success(), "{path}");
         assert_eq!(status(&runner, method, path).await, StatusCode::NOT_FOUND, "{path}");
     }
     let new = json!({"name": "x", "scope": "admin"});

@@ -88,10 +88,9 @@ async fn the_depth_counts_what_waits_and_what_runs() {
     let (session, node) = (queue.session().await, queue.node().await);
     queue.put_all(session, &["1", "2", "3"]).await;
     queue.put(&plain(queue.session().await, "beside")).await;
-    assert_eq!(queue.store.queue_depth().await.unwrap(), (4, 0));
+    assert_eq!(queue.depth().await, (4, 0));
     let tasks = node.take(9).await;
-    assert_eq!(queue.store.queue_depth().await.unwrap(), (2, 2));
+    assert_eq!(queue.depth().await, (2, 2));
     node.complete(&tasks[0]).await;
-    let depth = queue.store.queue_depth().await.unwrap();
-    assert_eq!(depth, (2, 1));
+    assert_eq!(queue.depth().await, (2, 1));
 }

@@ -150,6 +150,12 @@ impl Queue {
         self.sql.query_one(query, &[]).await.unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
     }
 
+    /// How many tasks wait and how many run.
+    pub async fn depth(&self) -> (i64, i64) {
+        let depth = self.store.queue_depth().await.unwrap();
+        (depth.queued, depth.running)
+    }
+
     /// Status of a task.
     pub async fn status(&self, task: Uuid) -> String {
         self.one(&format!("SELECT status FROM agentpool.tasks WHERE id = '{task}'")).await

@@ -660,11 +660,7 @@ impl<'a> World<'a> {
         self.queue.assert_lanes_are_sound().await;
         let count = |wanted: fn(&Task) -> bool| self.tasks.iter().filter(|task| wanted(task)).count() as i64;
         let held = self.leases.iter().filter(|lease| lease.held).count() as i64;
-        assert_eq!(
-            self.queue.store.queue_depth().await.unwrap(),
-            (count(Task::is_queued), held),
-            "depth {when}"
-        );
+        assert_eq!(self.queue.depth().await, (count(Task::is_queued), held), "depth {when}");
     }
 
     async fn task_rows(&self) -> Vec<String> {
