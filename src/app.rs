@@ -38,7 +38,7 @@ use crate::store::migrate::migrate;
 use crate::store::probe::check_notifications;
 use crate::telemetry;
 use crate::worktree::Worktrees;
-use keepers::{feed_commits, feed_hints, serve_http, sweep, until, until_after, upkeep};
+use keepers::{feed_ends, feed_hints, feed_rows, serve_http, sweep, until, until_after, upkeep};
 use local_node::NodeHandle;
 use postgres::Database;
 use scales::ShimScales;
@@ -166,10 +166,11 @@ impl Node {
         // 256 commits: a reader that lags is woken by the lag.
         let (committed, _) = broadcast::channel::<SessionId>(256);
         let feed = Feed::default();
-        keepers.spawn(until(stop.clone(), feed_commits(committed.subscribe(), feed.clone())));
+        keepers.spawn(until(stop.clone(), feed_rows(store.appended(), feed.clone())));
+        keepers.spawn(until(stop.clone(), feed_ends(committed.subscribe(), feed.clone())));
         keepers.spawn(until(stop.clone(), feed_hints(listener.hints.subscribe(), node, feed.clone())));
 
-        let (writer, writing) = EventWriter::new(source.clone(), committed.clone());
+        let (writer, writing) = EventWriter::new(source.clone());
         keepers.spawn(until_after(stop.clone(), LAST_WRITES, writing));
         let live_max = NonZeroUsize::new(config.pool.live_max).unwrap_or(NonZeroUsize::MIN);
         let idle_ttl = Duration::from_secs(config.pool.idle_ttl_secs);

@@ -5,7 +5,8 @@
 -- in seconds; one entry a row: $6 int8[] number of its batch from 1, $7 uuid[] task, $8 int8[] seq, $9 text[] type,
 -- $10 text[] tool, $11 text[] content, $12 jsonb[] input, $13 text[] output. Zero rows: every lease is lost.
 -- Rows belong to a batch, not to a session: a zombie's batch may stand beside that of the lane's new owner.
--- Returns per batch that holds its lane: last_seq before, whether it was taken, whether it was there already.
+-- Returns per batch that holds its lane: last_seq before, whether it was taken, whether it was there already, and of a taken one
+-- the position of its last row and the moment that all of its rows carry.
 WITH wanted AS MATERIALIZED (
     SELECT w.batch, l.session_id, w.first_seq, w.final_seq, l.last_seq
     FROM agentpool.lanes l
@@ -20,12 +21,15 @@ WITH wanted AS MATERIALIZED (
     UPDATE agentpool.session_streams s SET last_pos = s.last_pos + (t.final_seq - t.first_seq + 1)
     FROM taken t WHERE s.session_id = t.session_id
     RETURNING t.batch, s.session_id, s.last_pos, t.final_seq
+), moment AS MATERIALIZED (
+    SELECT clock_timestamp() AS at
 ), rows AS (
-    INSERT INTO agentpool.task_messages (task_id, seq, session_id, pos, type, tool, content, input, output)
-    SELECT r.task_id, r.seq, c.session_id, c.last_pos - (c.final_seq - r.seq), r.type, r.tool, r.content, r.input, r.output
+    INSERT INTO agentpool.task_messages (task_id, seq, session_id, pos, type, tool, content, input, output, created_at)
+    SELECT r.task_id, r.seq, c.session_id, c.last_pos - (c.final_seq - r.seq), r.type, r.tool, r.content, r.input, r.output,
+           (SELECT at FROM moment)
     FROM unnest($6::int8[], $7::uuid[], $8::int8[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::text[])
         AS r (batch, task_id, seq, type, tool, content, input, output)
     JOIN cursors c ON c.batch = r.batch
 )
-SELECT w.batch, w.last_seq, c.batch IS NOT NULL AS taken, w.last_seq >= w.final_seq AS known
+SELECT w.batch, w.last_seq, c.batch IS NOT NULL AS taken, w.last_seq >= w.final_seq AS known, c.last_pos, (SELECT at FROM moment) AS at
 FROM wanted w LEFT JOIN cursors c ON c.batch = w.batch

@@ -6,7 +6,9 @@ use crate::http::{Api, Feed, FeedWake};
 use crate::pool::AgentPool;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::store::events::EventRow;
 use crate::store::listener::Hint;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +41,18 @@ pub(super) async fn until_after(stop: CancellationToken, grace: Duration, work: 
     }
 }
 
-pub(super) async fn feed_commits(mut committed: broadcast::Receiver<SessionId>, feed: Feed) {
+/// What this node appends to the event log goes to its readers without a question to the database.
+pub(super) async fn feed_rows(mut appended: broadcast::Receiver<Arc<[EventRow]>>, feed: Feed) {
+    loop {
+        match appended.recv().await {
+            Ok(rows) => feed.keep(&rows),
+            Err(broadcast::error::RecvError::Lagged(_)) => feed.wake(FeedWake::Any),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+pub(super) async fn feed_ends(mut committed: broadcast::Receiver<SessionId>, feed: Feed) {
     loop {
         match committed.recv().await {
             Ok(session) => feed.wake(FeedWake::Session(session)),

@@ -2,7 +2,6 @@
 //! Never drops an event, never reorders one; a full queue slows the agents down.
 
 use super::task_source::{AppendOutcome, EventBatch, LoggedEvent, SourceError, TaskSource};
-use crate::domain::ids::SessionId;
 use crate::domain::task::Lease;
 use crate::domain::turn::TurnEvent;
 use crate::failpoint::failpoint;
@@ -10,7 +9,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 /// Shortest time between two commits under load: 40 a second.
@@ -73,15 +72,11 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Starts the writer; `committed` tells this node's readers which sessions have news. The future ends when every
-    /// [`EventWriter`] and [`TurnLog`] is gone and all is stored; its owner awaits it.
-    pub fn new(
-        source: Arc<dyn TaskSource>,
-        committed: broadcast::Sender<SessionId>,
-    ) -> (Self, impl Future<Output = ()> + Send) {
+    /// Starts the writer. The future ends when every [`EventWriter`] and [`TurnLog`] is gone and all is stored; its owner awaits it.
+    pub fn new(source: Arc<dyn TaskSource>) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, entries) = mpsc::channel(QUEUE_MAX);
         let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX));
-        (Self { queue, room }, Writer { source, committed, turns: HashMap::new() }.run(entries))
+        (Self { queue, room }, Writer { source, turns: HashMap::new() }.run(entries))
     }
 
     /// Opens the log of one turn; numbers go on after `last_seq`.
@@ -126,7 +121,6 @@ impl TurnLog {
 
 struct Writer {
     source: Arc<dyn TaskSource>,
-    committed: broadcast::Sender<SessionId>,
     /// By lease, not by task: a zombie's log may be open beside that of the next attempt, and must not write into it.
     turns: HashMap<Lease, Turn>,
 }
@@ -250,8 +244,6 @@ impl Writer {
                     if let Some(turn) = self.turns.get_mut(&batch.lease) {
                         turn.last_seq += i64::try_from(batch.events.len()).unwrap_or(i64::MAX);
                     }
-                    // No reader is no error.
-                    let _ = self.committed.send(batch.lease.session);
                 }
                 AppendOutcome::LostLease => self.end(&batch.lease, WriteEnded::LostLease),
                 AppendOutcome::Gap { expected } => {

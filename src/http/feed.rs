@@ -62,6 +62,20 @@ impl Feed {
         }
     }
 
+    /// Rows of one session, in order, that this node has just appended: whoever follows it has them without a question to the
+    /// database. Rows with JSON are read back, since Postgres writes it in its own way.
+    pub fn keep(&self, rows: &[EventRow]) {
+        let Some(first) = rows.first() else { return };
+        // No reader is no error.
+        let _ = self.inner.hints.send(FeedWake::Session(SessionId(first.session)));
+        let tail = self.tails().get(&first.session).and_then(Weak::upgrade);
+        let Some(tail) = tail else { return };
+        if rows.iter().all(|row| row.input.is_none()) {
+            tail.keep(rows);
+        }
+        tail.wake();
+    }
+
     /// Every wake, for readers of hints.
     pub(super) fn hints(&self) -> broadcast::Receiver<FeedWake> {
         self.inner.hints.subscribe()
@@ -138,6 +152,23 @@ impl Tail {
         self.wakes.send_modify(|count| *count += 1);
     }
 
+    /// Nothing, unless all that was there before is kept: then the next wake has these rows.
+    fn keep(&self, rows: &[EventRow]) {
+        // Who holds it reads the database, and these rows with it or after the wake.
+        let Ok(mut kept) = self.kept.try_lock() else { return };
+        let count = *self.wakes.borrow();
+        if kept.read.is_none_or(|(seen, _)| seen != count) {
+            return;
+        }
+        let mut rows = rows.iter().filter(|row| row.pos > kept.last()).peekable();
+        if rows.peek().is_none_or(|row| row.pos != kept.last() + 1) {
+            return;
+        }
+        let lines: Vec<Line> = rows.cloned().map(Line::of).collect();
+        lines.into_iter().for_each(|line| kept.keep(line));
+        kept.read = Some((count + 1, Instant::now()));
+    }
+
     /// Changes with every wake.
     pub(super) fn wakes(&self) -> watch::Receiver<u64> {
         self.wakes.subscribe()
@@ -168,8 +199,7 @@ impl Kept {
     async fn go_on(&mut self, store: &Store, session: Uuid) -> Result<(), StoreError> {
         if self.read.is_some() {
             for _ in 0..PAGES_MAX {
-                let after = self.lines.back().map_or(self.before, |line| line.pos);
-                let rows = store.session_events(session, after, PAGE).await?;
+                let rows = store.session_events(session, self.last(), PAGE).await?;
                 let full = rows.len() as i64 == PAGE;
                 rows.into_iter().for_each(|row| self.keep(Line::of(row)));
                 if !full {
@@ -179,6 +209,11 @@ impl Kept {
         }
         *self = Self { before: store.stream_end(session).await?, ..Self::default() };
         Ok(())
+    }
+
+    /// The newest position that is known.
+    fn last(&self) -> i64 {
+        self.lines.back().map_or(self.before, |line| line.pos)
     }
 
     fn keep(&mut self, line: Line) {

@@ -4,6 +4,8 @@ use super::{Store, StoreError, sql, when_busy_again};
 use crate::store::queue::LEASE_SECS;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use std::sync::Arc;
+use tokio::sync::broadcast;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -124,7 +126,39 @@ impl Store {
             Ok(answered)
         })
         .await?;
+        self.tell_appended(batches, &answered);
         Ok((1..).zip(batches).map(|(number, _)| outcome(&answered, number)).collect())
+    }
+
+    /// What this process appends from here on, a batch at a time, as it will be read: whoever follows sessions needs not ask for it.
+    pub fn appended(&self) -> broadcast::Receiver<Arc<[EventRow]>> {
+        self.appended_here().subscribe()
+    }
+
+    fn tell_appended(&self, batches: &[NewBatch], answered: &[Row]) {
+        if self.appended_here().receiver_count() == 0 {
+            return;
+        }
+        for row in answered.iter().filter(|row| row.get("taken")) {
+            let number = usize::try_from(row.get::<_, i64>("batch") - 1).ok();
+            let Some(batch) = number.and_then(|number| batches.get(number)) else { continue };
+            let (last_pos, created_at): (i64, DateTime<Utc>) = (row.get("last_pos"), row.get("at"));
+            let first = last_pos - batch.events.len() as i64 + 1;
+            let event = |(pos, event): (i64, &NewEvent)| EventRow {
+                task: batch.task,
+                seq: event.seq,
+                session: batch.session,
+                pos,
+                kind: event.kind.to_owned(),
+                tool: event.tool.clone(),
+                content: event.content.clone(),
+                input: event.input.clone(),
+                output: event.output.clone(),
+                created_at,
+            };
+            // Nobody is there any more: no error.
+            let _ = self.appended_here().send((first..).zip(&batch.events).map(event).collect());
+        }
     }
 
     /// A page of a session's stream after a position.

@@ -23,6 +23,7 @@ pub mod waiting;
 
 use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
 use std::sync::Arc;
+use tokio::sync::broadcast;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::NoTlsError;
 
@@ -51,6 +52,8 @@ struct Inner {
     reads: Pool,
     /// How the listener connects.
     direct: tokio_postgres::Config,
+    /// What this process appends to the event log.
+    appended: broadcast::Sender<Arc<[events::EventRow]>>,
 }
 
 /// Why the database did not do as told.
@@ -185,6 +188,8 @@ impl Store {
                 renew: connect::pool(direct.clone(), 1, connect::RENEW_SILENCE),
                 reads: connect::pool(reads, 8, connect::SILENCE),
                 direct,
+                // 256 batches: a reader that lags asks the database.
+                appended: broadcast::channel(256).0,
             }),
         }
     }
@@ -203,6 +208,10 @@ impl Store {
 
     pub(crate) async fn reads(&self) -> Result<Object, StoreError> {
         Ok(self.inner.reads.get().await?)
+    }
+
+    pub(crate) fn appended_here(&self) -> &broadcast::Sender<Arc<[events::EventRow]>> {
+        &self.inner.appended
     }
 
     pub(crate) fn direct(&self) -> &tokio_postgres::Config {

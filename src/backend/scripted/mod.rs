@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `SAY: text`, `THINK: text` | the text is said, or thought, word by word |
 //! | `SLOW:n` | n tokens, one each 20 ms |
+//! | `CLOCK:n` | n tokens, one each 40 ms, that say when they are said, in microseconds since 1970: for measuring |
 //! | `TOOL:write PATH CONTENT` | the file is written, if it lies in the worktree |
 //! | `ASK: title` | a permission is asked, for reading alone where the title begins with `read `; after a refusal no tool of the turn runs any more |
 //! | `QUESTION: title` | a question is asked, its answer is said |

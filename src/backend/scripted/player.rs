@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// Between two tokens of `CLOCK:n`.
+const CLOCK_PAUSE: Duration = Duration::from_millis(40);
 /// Between two tokens of `SLOW:n`.
 const SLOW_PAUSE: Duration = Duration::from_millis(20);
 /// The only model that the scripted agent has.
@@ -106,6 +108,7 @@ impl<'a> Player<'a> {
                 self.emit(TurnEvent::Plan(lines.into_iter().map(entry).collect())).await
             }
             Step::Slow(tokens) => self.slow(tokens).await,
+            Step::Clock(tokens) => self.clock(tokens).await,
             Step::SleepMs(n) => self.unless_stopped(tokio::time::sleep(Duration::from_millis(n))).await,
             Step::ToolWrite { path, content } => self.write(path, content).await,
             Step::Ask(title) => self.ask(&title).await,
@@ -155,6 +158,15 @@ impl<'a> Player<'a> {
             self.usage.output_tokens += 1;
             self.usage.reasoning_tokens += 1;
             self.emit(TurnEvent::Reasoning(word.to_owned())).await?;
+        }
+        Ok(())
+    }
+
+    async fn clock(&mut self, tokens: u32) -> Result<(), Cut> {
+        for _ in 0..tokens {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            self.text(format!("{} ", since.map_or(0, |since| since.as_micros()))).await?;
+            self.unless_stopped(tokio::time::sleep(CLOCK_PAUSE)).await?;
         }
         Ok(())
     }

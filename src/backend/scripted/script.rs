@@ -20,6 +20,8 @@ pub(super) enum Step {
     Plan(Vec<(String, String)>),
     /// Tokens, one each 20 ms.
     Slow(u32),
+    /// Tokens that say when they were said, one each 40 ms.
+    Clock(u32),
     SleepMs(u64),
     ToolWrite {
         path: PathBuf,
@@ -89,10 +91,11 @@ pub(super) fn steps(prompt: &str, scenarios: &Scenarios) -> Result<Vec<Step>, Sc
     Ok(steps)
 }
 
-const MARKS: [&str; 15] = [
+const MARKS: [&str; 16] = [
     "SAY:",
     "THINK:",
     "SLOW:",
+    "CLOCK:",
     "SLEEP:",
     "TOOL:write ",
     "ASK:",
@@ -124,6 +127,7 @@ fn plain(mark: &str, rest: &str) -> Step {
     match mark {
         "THINK:" => Step::Think(rest.to_owned()),
         "SLOW:" => Step::Slow(u32::try_from(leading_number(rest)).unwrap_or(SLOW_MAX).min(SLOW_MAX)),
+        "CLOCK:" => Step::Clock(u32::try_from(leading_number(rest)).unwrap_or(SLOW_MAX).min(SLOW_MAX)),
         "SLEEP:" => Step::SleepMs(leading_number(rest)),
         "TOOL:write " => {
             let (path, content) = rest.split_once(' ').unwrap_or((rest, ""));

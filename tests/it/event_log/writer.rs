@@ -7,8 +7,8 @@ use agentpool::dispatch::task_source::LoggedEvent;
 use agentpool::domain::failure::FailureReason;
 use agentpool::domain::ids::TaskId;
 use agentpool::domain::turn::TurnEvent;
+use agentpool::store::events::EventRow;
 use std::time::Duration;
-use tokio::sync::broadcast;
 use uuid::Uuid;
 
 #[tokio::test]
@@ -16,8 +16,8 @@ async fn the_writer_joins_pieces_and_keeps_every_letter_in_order() {
     let queue = Queue::new().await;
     let node = queue.node().await;
     let task = running(&queue, &node).await;
-    let (committed, mut news) = broadcast::channel(64);
-    let (writer, run) = EventWriter::new(node.source.clone(), committed);
+    let mut appended = node.store.appended();
+    let (writer, run) = EventWriter::new(node.source.clone());
     let log = writer.open(task.lease, task.last_seq).await;
     let mut expected = String::new();
     for number in 0..300 {
@@ -36,7 +36,12 @@ async fn the_writer_joins_pieces_and_keeps_every_letter_in_order() {
     let told: String =
         rows.iter().filter(|row| row.kind == "text").filter_map(|row| row.content.clone()).collect();
     assert_eq!(told, expected);
-    assert_eq!(news.recv().await.unwrap(), task.lease.session);
+    let mut heard = Vec::new();
+    while heard.len() < rows.len() {
+        heard.extend(appended.recv().await.unwrap().iter().cloned());
+    }
+    let seen = |rows: &[EventRow]| rows.iter().map(|row| format!("{row:?}")).collect::<Vec<_>>();
+    assert_eq!(seen(&heard), seen(&rows), "readers of this process are told what they would read");
     log.close().await.unwrap();
     drop(writer);
     run.await.unwrap();
@@ -47,7 +52,7 @@ async fn joining_pieces_never_makes_a_text_so_long_that_it_is_cut() {
     let queue = Queue::new().await;
     let node = queue.node().await;
     let task = running(&queue, &node).await;
-    let (writer, run) = EventWriter::new(node.source.clone(), broadcast::channel(64).0);
+    let (writer, run) = EventWriter::new(node.source.clone());
     let log = writer.open(task.lease, 0).await;
     // Of 1.5 MiB each three stay below the limit of a batch and together pass the limit of an event.
     let mut expected = 0;
@@ -72,7 +77,7 @@ async fn one_bad_turn_does_not_sink_a_batch() {
     let node = queue.node().await;
     let (good, bad, fine) =
         (running(&queue, &node).await, running(&queue, &node).await, running(&queue, &node).await);
-    let (writer, run) = EventWriter::new(node.source.clone(), broadcast::channel(64).0);
+    let (writer, run) = EventWriter::new(node.source.clone());
     // Its lane is held, but no partition takes rows of such an id: the whole statement fails.
     let mut nowhere = bad.lease;
     nowhere.task = TaskId(Uuid::from_u128(7 << 76));
@@ -102,7 +107,7 @@ async fn a_zombies_log_does_not_write_into_that_of_the_next_attempt() {
     let queue = Queue::new().await;
     let node = queue.node().await;
     let zombie = running(&queue, &node).await;
-    let (writer, run) = EventWriter::new(node.source.clone(), broadcast::channel(64).0);
+    let (writer, run) = EventWriter::new(node.source.clone());
     let run = tokio::spawn(run);
     let old = writer.open(zombie.lease, 0).await;
     old.write(text("first attempt")).await;
@@ -129,7 +134,7 @@ async fn the_writer_waits_out_an_outage() {
     let queue = Queue::new().await;
     let node = queue.node().await;
     let task = running(&queue, &node).await;
-    let (writer, run) = EventWriter::new(node.source.clone(), broadcast::channel(64).0);
+    let (writer, run) = EventWriter::new(node.source.clone());
     let run = tokio::spawn(run);
     let log = writer.open(task.lease, 0).await;
     log.write(text("before ")).await;

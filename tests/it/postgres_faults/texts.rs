@@ -11,7 +11,6 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use tokio::sync::broadcast;
 use tokio_postgres::{AsyncMessage, NoTls};
 use uuid::Uuid;
 
@@ -45,7 +44,7 @@ async fn f33_two_thousand_events_are_told_once_a_commit_and_never_once_a_row() {
     }
     let tasks = node.take(4).await;
     client.batch_execute("LISTEN session_events; LISTEN done").await.unwrap();
-    let (writer, run) = EventWriter::new(node.source.clone(), broadcast::channel(4096).0);
+    let (writer, run) = EventWriter::new(node.source.clone());
     let run = tokio::spawn(run);
     let mut logs = Vec::new();
     for task in &tasks {
@@ -108,7 +107,7 @@ async fn f42_what_waits_for_the_database_is_bounded_in_bytes_and_then_the_agent_
     queue.put(&plain(queue.session().await, "x")).await;
     let task = node.take_one().await;
     // Nobody writes yet, as in an outage.
-    let (writer, run) = EventWriter::new(node.source.clone(), broadcast::channel(64).0);
+    let (writer, run) = EventWriter::new(node.source.clone());
     let log = writer.open(task.lease, 0).await;
     let megabyte = || text(&"x".repeat(1 << 20));
     let mut waiting = 0;
