@@ -58,6 +58,7 @@ fn main() {
     let mut report = Report::default();
     runtime.block_on(async {
         readers::measure(&effort, &mut report).await;
+        readers::measure_stalled(&effort, &mut report).await;
         log::measure(&effort, &mut report).await;
     });
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

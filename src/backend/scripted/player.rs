@@ -163,10 +163,11 @@ impl<'a> Player<'a> {
     }
 
     async fn clock(&mut self, tokens: u32) -> Result<(), Cut> {
-        for _ in 0..tokens {
+        let begun = tokio::time::Instant::now();
+        for token in 1..=tokens {
             let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             self.text(format!("{} ", since.map_or(0, |since| since.as_micros()))).await?;
-            self.unless_stopped(tokio::time::sleep(CLOCK_PAUSE)).await?;
+            self.unless_stopped(tokio::time::sleep_until(begun + CLOCK_PAUSE * token)).await?;
         }
         Ok(())
     }

@@ -64,3 +64,21 @@ async fn every_answer_names_its_request_and_a_refusal_is_a_problem() {
     assert!(answer.headers().contains_key("x-request-id"));
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readmes_tour_works_as_pasted() {
+    let node = TestNode::scripted().await;
+    let readme = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    let tour = readme.split("Five lines that work as pasted").nth(1).expect("the tour is there");
+    let tour =
+        tour.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it has its lines");
+    assert_eq!(tour.lines().count(), 5);
+    let tour = tour.replace("http://127.0.0.1:7717", &node.url).replace("opencode", "scripted");
+    let mut bash = tokio::process::Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", &tour]).current_dir(&node.project);
+    let told = bash.env("AGENTPOOL_DATA_DIR", &node.config.data_dir).output().await.unwrap();
+    let said = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert!(said.contains("event: end") && said.contains("hello"), "{said}");
+    node.stop().await;
+}
