@@ -183,7 +183,7 @@ impl Node {
         let held = leases.clone();
         keepers.spawn(until(stop.clone(), rescuer::run(source.clone(), move || held.all())));
         keepers.spawn(until(stop.clone(), sweep(pool.clone())));
-        keepers.spawn(until(stop.clone(), upkeep(store.clone(), node)));
+        keepers.spawn(until(stop.clone(), upkeep(store.clone(), node, config.events_days)));
 
         let (pulse, panics) = (Pulse::default(), Arc::default());
         let watchdog = Watchdog::over(pulse.clone()).map_err(AppError::Watchdog)?;

@@ -76,7 +76,7 @@ pub async fn measure_stalled(effort: &Effort, report: &mut Report) {
     let place = Place::on(&database, "[agents.scripted]\nbackend = \"scripted\"");
     let served = place.serve().await;
     let sessions = sessions(&served.talk, 8).await;
-    let long = format!("SLOW:100\nSAY: {}", "twenty-five bytes of word ".repeat(20_000));
+    let long = format!("SLOW:100\nSAY: {}", "twenty-five bytes of word ".repeat(8_000));
     run(&served.talk, &sessions, &long).await;
     let before = resident_mb(served.pid());
     let stalled = stalled(&served.talk, &sessions, effort.stalled).await;

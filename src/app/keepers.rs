@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How often partitions are made ahead, the node's row is touched and what was counted is summed up.
 const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+/// Rounds of upkeep between two looks for old events: an hour.
+const OLD_EVENTS_EVERY: u64 = 60;
 /// What open requests get at the end.
 const HTTP_GRACE: Duration = Duration::from_secs(1);
 /// And when everything is to end at once.
@@ -86,10 +88,17 @@ pub(super) async fn sweep(pool: AgentPool) {
     }
 }
 
-pub(super) async fn upkeep(store: Store, node: NodeId) {
+pub(super) async fn upkeep(store: Store, node: NodeId, events_days: u16) {
     let mut every = tokio::time::interval(UPKEEP_EVERY);
-    loop {
+    for round in 0_u64.. {
         every.tick().await;
+        if events_days > 0 && round.is_multiple_of(OLD_EVENTS_EVERY) {
+            match store.drop_old_events(i32::from(events_days)).await {
+                Ok(0) => {}
+                Ok(weeks) => tracing::info!(weeks, "events past their days were taken out"),
+                Err(error) => tracing::debug!(%error, "old events stay for another hour"),
+            }
+        }
         crate::telemetry::counted().run_upkeep();
         if let Err(error) = store.make_partitions().await {
             tracing::warn!(%error, "partitions were not made ahead; there are two weeks left at least");

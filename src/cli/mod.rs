@@ -26,6 +26,7 @@ mod task_explain;
 mod tasks;
 mod token;
 mod transcript;
+mod usage;
 
 pub use client::ClientArgs;
 pub use error::{CliError, Exit};
@@ -80,6 +81,8 @@ enum Command {
     Changes(changes::ChangesArgs),
     /// Make, list or revoke tokens of the API
     Token(token::TokenArgs),
+    /// Show what turns used
+    Usage(usage::UsageArgs),
     /// Show the warm agents
     Pool(pool::PoolArgs),
     /// List the agents of the service, or install one
@@ -125,6 +128,7 @@ fn run(command: Command) -> Result<Exit, CliError> {
         Command::Session(args) => on_one_core(session::run(args)),
         Command::Permissions(args) => on_one_core(permissions::run(args)),
         Command::Permission(args) => on_one_core(permission::run(args)),
+        Command::Usage(args) => on_one_core(usage::run(args)),
         Command::Token(args) => on_one_core(token::run(args)),
         Command::Changes(args) => on_one_core(changes::run(args)),
         Command::Pool(args) => on_one_core(pool::run(args)),

@@ -54,6 +54,8 @@ pub struct Config {
     pub poll_secs: f64,
     /// Seconds that running turns get when the service is told to stop.
     pub drain_timeout_secs: u64,
+    /// Days that events of ended tasks are kept; 0: for ever.
+    pub events_days: u16,
     /// The warm agents.
     pub pool: PoolConfig,
     /// What is logged, in the syntax of `RUST_LOG` (`info`, `agentpool=debug,warn`, …).
@@ -185,6 +187,7 @@ impl Config {
             hands: hands_default(),
             poll_secs: 5.0,
             drain_timeout_secs: 30,
+            events_days: 90,
             pool: PoolConfig::default(),
             log: "info".to_owned(),
             log_format: LogFormat::default(),

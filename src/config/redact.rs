@@ -20,6 +20,7 @@ pub(super) fn config(config: &Config) -> Value {
         "hands": config.hands,
         "poll_secs": config.poll_secs,
         "drain_timeout_secs": config.drain_timeout_secs,
+        "events_days": config.events_days,
         "pool": config.pool,
         "log": config.log,
         "log_format": config.log_format,

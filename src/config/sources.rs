@@ -85,6 +85,7 @@ struct Keys {
     hands: Option<u16>,
     poll_secs: Option<f64>,
     drain_timeout_secs: Option<u64>,
+    events_days: Option<u16>,
     pool: PoolConfig,
     log: Option<String>,
     log_format: LogFormat,
@@ -201,6 +202,7 @@ fn resolve(keys: Keys, figment: &Figment, relative_to: &Path) -> Result<Config, 
     config.hands = keys.hands.unwrap_or(config.hands);
     config.poll_secs = keys.poll_secs.unwrap_or(config.poll_secs);
     config.drain_timeout_secs = keys.drain_timeout_secs.unwrap_or(config.drain_timeout_secs);
+    config.events_days = keys.events_days.unwrap_or(config.events_days);
     config.pool = keys.pool.resolved();
     config.log = keys.log.unwrap_or(config.log);
     config.log_format = keys.log_format;
@@ -302,7 +304,7 @@ fn leaves(figment: &Figment, key: String, value: &Value, into: &mut BTreeMap<Str
 }
 
 impl Keys {
-    const NAMES: [&str; 13] = [
+    const NAMES: [&str; 14] = [
         "data_dir",
         "listen",
         "behind_proxy",
@@ -312,6 +314,7 @@ impl Keys {
         "hands",
         "poll_secs",
         "drain_timeout_secs",
+        "events_days",
         "pool",
         "log",
         "log_format",

@@ -23,6 +23,7 @@ mod sessions;
 mod stream;
 mod tasks;
 mod tokens;
+mod usage;
 mod waiting;
 
 pub use auth::{Gate, Token, generate_token};
@@ -119,6 +120,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(permissions::list))
         .routes(routes!(permissions::answer))
         .routes(routes!(health::pool))
+        .routes(routes!(usage::sum))
         .routes(routes!(agents::list))
         .routes(routes!(agents::get))
         .routes(routes!(openapi::get))

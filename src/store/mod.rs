@@ -14,11 +14,13 @@ pub mod nodes;
 pub mod permissions;
 pub mod probe;
 pub mod queue;
+pub mod retention;
 pub mod sessions;
 mod silence;
 pub mod tasks;
 pub mod tokens;
 pub mod turns;
+pub mod usage;
 pub mod waiting;
 
 use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};

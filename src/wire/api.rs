@@ -8,6 +8,7 @@ mod project;
 mod session;
 mod task;
 mod token;
+mod usage;
 
 pub use agent::AgentView;
 pub use change::{AppliedView, ApplyChanges, ChangeView};
@@ -17,3 +18,4 @@ pub use project::{NewProject, NewWorkspace, ProjectView, WorkspaceView};
 pub use session::{CloseSession, ClosedView, ConversationView, NewSession, SessionView};
 pub use task::{AttemptView, BatchView, NewTask, NewTasks, StreamEnd, TaskView, WaitView};
 pub use token::{NewToken, NewTokenView, TokenView};
+pub use usage::UsageView;

@@ -5,3 +5,4 @@ mod document;
 mod metrics;
 mod streams;
 mod tasks;
+mod usage;

@@ -2,6 +2,7 @@
 
 mod append;
 mod clean;
+mod retention;
 mod writer;
 
 use crate::support::queue::{Node, Queue, plain};
