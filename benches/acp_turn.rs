@@ -36,8 +36,10 @@ struct Args {
 
 /// How often each thing is done.
 pub struct Effort {
-    /// Warm turns.
+    /// Warm turns, over all pairs of processes.
     pub warm: usize,
+    /// Pairs of processes that they are measured on.
+    pub pairs: usize,
     /// Starts.
     pub cold: usize,
     /// Sessions that are alive at once.
@@ -48,8 +50,8 @@ pub struct Effort {
     pub updates: usize,
 }
 
-const WHOLE: Effort = Effort { warm: 30, cold: 3, live: 50, evicted: 1000, updates: 100_000 };
-const QUICK: Effort = Effort { warm: 3, cold: 1, live: 5, evicted: 20, updates: 10_000 };
+const WHOLE: Effort = Effort { warm: 100, pairs: 5, cold: 3, live: 50, evicted: 1000, updates: 100_000 };
+const QUICK: Effort = Effort { warm: 3, pairs: 1, cold: 1, live: 5, evicted: 20, updates: 10_000 };
 
 fn main() {
     let args = Args::parse();

@@ -48,7 +48,7 @@ pub struct Effort {
     pub rows: i64,
 }
 
-const WHOLE: Effort = Effort { sessions: 200, words: 500, cut_secs: 60, stalled: 1000, rows: 1_000_000 };
+const WHOLE: Effort = Effort { sessions: 225, words: 500, cut_secs: 60, stalled: 1000, rows: 1_000_000 };
 const QUICK: Effort = Effort { sessions: 8, words: 50, cut_secs: 3, stalled: 50, rows: 10_000 };
 
 fn main() {

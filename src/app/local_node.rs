@@ -124,6 +124,12 @@ impl LocalNode for NodeHandle {
         Ok(())
     }
 
+    async fn risk(&self, session: &SessionDetail) -> Result<Vec<String>, LocalError> {
+        let worktree = self.worktrees.ensure(&source_of(session), SessionId(session.row.id)).await;
+        let risk = self.worktrees.risk(&worktree.map_err(failed)?).await.map_err(failed)?;
+        Ok(words(&risk))
+    }
+
     async fn end_session(
         &self,
         session: &SessionDetail,

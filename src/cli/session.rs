@@ -21,7 +21,7 @@ enum SessionCommand {
     New(NewArgs),
     /// Show a session and its conversations
     Show(ShowArgs),
-    /// Close a session: what is queued ends as cancelled, its worktree goes when nothing would be lost
+    /// Close a session: what is queued ends as cancelled, its worktree goes; refused where work would be lost
     Close(CloseArgs),
 }
 
@@ -64,6 +64,9 @@ struct CloseArgs {
     /// Remove the worktree although it holds work that is nowhere else; a last checkpoint is kept
     #[arg(long)]
     force: bool,
+    /// Close it although its worktree holds such work, and leave the worktree where it is
+    #[arg(long, conflicts_with = "force")]
+    keep: bool,
     /// What it came to, as JSON
     #[arg(long)]
     json: bool,
@@ -144,7 +147,7 @@ fn conversation(of: ConversationView) -> Vec<String> {
 
 async fn close(args: CloseArgs) -> Result<Exit, CliError> {
     let client = Client::new(&args.client)?;
-    let body = CloseSession { force: args.force };
+    let body = CloseSession { force: args.force, keep: args.keep };
     let closed: ClosedView = client.post(&format!("/api/sessions/{}/close", args.id), &body).await?;
     if args.json {
         output::json(&closed)?;

@@ -2,7 +2,7 @@
 
 use super::client::{Client, ClientArgs};
 use super::follow::{Followed, Viewer, follow};
-use super::transcript::Transcript;
+use super::transcript::{Transcript, is_resolved};
 use super::{CliError, Exit, output};
 use crate::wire::api::{PermissionView, SessionView, StreamEnd, TaskView};
 use crate::wire::event::EventView;
@@ -142,6 +142,7 @@ impl Viewer for Screen<'_> {
         }
         self.transcript.show(event, &mut anstream::stdout().lock())?;
         if event.kind == "permission"
+            && !is_resolved(event)
             && let Some(asked) = self.find_permission(event).await?
         {
             self.transcript.show_permission(&asked, &self.flags, &mut anstream::stdout().lock())?;

@@ -100,6 +100,9 @@ fn told(event: EventView) -> Moment {
             (format!("attempt {} begins", word("attempt")), format!("{} conversation", word("conversation")))
         }
         "turn_ended" => (format!("attempt ends: {content}"), word("reason")),
+        "permission" if input.get("status").is_some() => {
+            (format!("the question is {content}"), String::new())
+        }
         "permission" => (format!("asks ({})", word("kind")), content),
         other => (other.to_owned(), content),
     };

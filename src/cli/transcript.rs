@@ -31,6 +31,11 @@ enum Words {
     Reasoning,
 }
 
+/// The event says that a question waits no longer, and not what is asked.
+pub(super) fn is_resolved(event: &EventView) -> bool {
+    event.input.as_ref().is_some_and(|input| input.get("status").is_some())
+}
+
 impl Transcript {
     /// Of one task.
     pub(super) fn of_a_task() -> Self {
@@ -60,6 +65,9 @@ impl Transcript {
             "usage" => {
                 self.count(event);
                 Ok(())
+            }
+            "permission" if is_resolved(event) => {
+                self.item(out, &format!("{DIM}the question is {short}{DIM:#}"))
             }
             "permission" => self.item(out, &format!("{YELLOW}? {short}{YELLOW:#}")),
             "retry" => self.item(out, &format!("{YELLOW}the agent tries again: {short}{YELLOW:#}")),

@@ -3,7 +3,7 @@
 use super::agent::AgentName;
 use super::failure::FailureReason;
 use super::ids::{Fence, TaskId};
-use super::permission::PermissionRequest;
+use super::permission::{PermissionDecision, PermissionRequest};
 use super::task::TaskStatus;
 use super::usage::Usage;
 use serde_json::Value;
@@ -128,6 +128,15 @@ pub enum LoggedEvent {
         agent: AgentName,
         /// How the conversation came to be.
         origin: &'static str,
+    },
+    /// A question that waited for a person waits no longer.
+    PermissionResolved {
+        /// The agent's own id of it.
+        request: String,
+        /// What holds.
+        decision: PermissionDecision,
+        /// Nobody answered in time: the default holds.
+        expired: bool,
     },
     /// A turn ended. The task's row has the last word.
     TurnEnded {

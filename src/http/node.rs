@@ -41,6 +41,11 @@ pub trait LocalNode: Send + Sync + 'static {
     /// # Errors
     /// When there is nothing to begin from, or git or the disk fails; the first turn tries again.
     async fn prepare(&self, session: &SessionDetail, agents: &[AgentName]) -> Result<(), LocalError>;
+    /// What a removal of the session's worktree would take away that is nowhere else, in words; nothing when there is none.
+    ///
+    /// # Errors
+    /// When git or the disk fails.
+    async fn risk(&self, session: &SessionDetail) -> Result<Vec<String>, LocalError>;
     /// Tells the agents of a closed session that its conversations have ended, warm or not, and takes its worktree away,
     /// unless that would lose work. An agent that does not confirm is logged.
     ///

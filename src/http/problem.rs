@@ -21,6 +21,7 @@ impl Refusal {
             status: status.as_u16(),
             code: code.to_owned(),
             detail: detail.into(),
+            risk: Vec::new(),
             request_id: String::new(),
         }))
     }
@@ -35,6 +36,12 @@ impl Refusal {
 
     pub(super) fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    /// The same, with what would be lost.
+    pub(super) fn at_risk(mut self, risk: Vec<String>) -> Self {
+        self.0.risk = risk;
+        self
     }
 
     /// The same, said of one part of the request.

@@ -148,17 +148,25 @@ pub(super) async fn get(
     Ok(Json(SessionView { conversations, ..session_view(session.row) }))
 }
 
-/// Closes a session; its worktree goes when nothing would be lost.
-#[utoipa::path(post, path = "/sessions/{id}/close", tag = "sessions", params(("id" = Uuid, Path)), request_body = Option<CloseSession>, responses((status = 200, description = "What it came to", body = ClosedView), (status = 409, description = "A turn runs in it, it is closed, or its worktree is on another node", body = Problem, content_type = "application/problem+json")))]
+/// Closes a session; its worktree goes with it. Refused where that would lose work, unless it is to be forced or kept.
+#[utoipa::path(post, path = "/sessions/{id}/close", tag = "sessions", params(("id" = Uuid, Path)), request_body = Option<CloseSession>, responses((status = 200, description = "What it came to", body = ClosedView), (status = 409, description = "A turn runs in it, it is closed, its worktree is on another node, or holds work that is nowhere else (`risk`)", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn close(
     State(api): State<Api>,
     caller: Caller,
     Id(id): Id<Uuid>,
-    OptionalBody(CloseSession { force }): OptionalBody<CloseSession>,
+    OptionalBody(CloseSession { force, keep }): OptionalBody<CloseSession>,
 ) -> Result<Json<ClosedView>, Refusal> {
     let session = find(&api, &caller, id).await?;
     if session.home.is_some_and(|home| home != api.node.id().0) {
         return Err(Refusal::conflict("the session's worktree is on another node: close it there"));
+    }
+    if force && keep {
+        return Err(Refusal::invalid("force removes the worktree and keep leaves it: give one of them"));
+    }
+    let is_open = session.row.status == SessionStatus::Open.as_str();
+    // A session with work to do is refused by the row below, whatever its worktree holds.
+    if is_open && !force && !keep && session.row.worktree.is_some() && session.row.open_tasks == 0 {
+        refuse_at_risk(&api, &session).await?;
     }
     let ended = match api.store.close_session(id).await? {
         Closed::Busy => return Err(Refusal::conflict("a turn runs in this session: cancel it first")),
@@ -185,6 +193,18 @@ pub(super) async fn close(
         kept_because,
         worktree: session.row.worktree.filter(|_| kept),
     }))
+}
+
+/// A turn that begins meanwhile changes nothing: what it makes is kept then, and said so in the answer.
+async fn refuse_at_risk(api: &Api, session: &SessionDetail) -> Result<(), Refusal> {
+    let risk = api.node.risk(session).await.map_err(|error| Refusal::internal(error.to_string()))?;
+    let Some(first) = risk.first() else { return Ok(()) };
+    let more = if risk.len() > 1 { format!(", and {} more", risk.len() - 1) } else { String::new() };
+    let words = format!(
+        "its worktree holds work that is nowhere else ({first}{more}): apply it, or close with `force` (a last checkpoint is kept) or \
+         with `keep` (the worktree stays)"
+    );
+    Err(Refusal::new(StatusCode::CONFLICT, "worktree_at_risk", words).at_risk(risk))
 }
 
 pub(super) async fn find(api: &Api, caller: &Caller, id: Uuid) -> Result<SessionDetail, Refusal> {

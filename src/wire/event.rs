@@ -58,6 +58,17 @@ pub fn stored(event: LoggedEvent) -> StoredEvent {
             input: Some(json!({"attempt": attempt, "agent": agent.as_str(), "conversation": origin})),
             ..StoredEvent::default()
         },
+        // The word of the question itself, so that whoever shows one finds the other.
+        LoggedEvent::PermissionResolved { request, decision, expired } => {
+            let status = if expired { "expired" } else { "answered" };
+            let answer = crate::wire::permission::to_json(decision);
+            StoredEvent {
+                kind: "permission",
+                content: Some(status.to_owned()),
+                input: Some(clean_json(json!({"request_id": request, "status": status, "answer": answer}))),
+                ..StoredEvent::default()
+            }
+        }
         LoggedEvent::TurnEnded { outcome, reason } => StoredEvent {
             kind: "turn_ended",
             content: Some(outcome.as_str().to_owned()),

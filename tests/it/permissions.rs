@@ -91,7 +91,20 @@ async fn an_answer_that_comes_twice_answers_one_question() {
     let second = node.one_pending_permission().await;
     // Its wake hands out the first answer again as well.
     answer(&node, &second, &AnswerBody::Deny { message: None }).await;
-    let (task, _) = node.finish(task.id).await;
+    let (task, events) = node.finish(task.id).await;
+    let resolved = |event: &agentpool::wire::event::EventView| {
+        let input = event
+            .input
+            .as_ref()
+            .filter(|input| event.kind == "permission" && input["status"] == "answered")?;
+        Some(input["answer"]["decision"].as_str()?.to_owned())
+    };
+    let resolved: Vec<String> = events.iter().filter_map(resolved).collect();
+    assert_eq!(
+        resolved,
+        ["allow_once", "deny"],
+        "whoever follows hears that nobody needs to answer any more"
+    );
     let output = task.output.unwrap_or_default();
     assert!(output.contains("allowed: first") && output.contains("denied: second"), "{output}");
     node.stop().await;
@@ -106,6 +119,10 @@ async fn nobody_answers_and_the_default_holds_for_agent_and_row_alike() {
     assert!(events.iter().any(|event| event.kind == "notice"), "the reader learns why: {events:?}");
     let rows: Vec<PermissionView> = node.get("/api/permissions?all=true").await;
     assert_eq!((rows[0].status.as_str(), rows[0].answered_by.as_deref()), ("expired", Some("deadline")));
+    let expired = |event: &&agentpool::wire::event::EventView| {
+        event.kind == "permission" && event.input.as_ref().is_some_and(|input| input["status"] == "expired")
+    };
+    assert_eq!(events.iter().filter(expired).count(), 1);
     node.stop().await;
 }
 

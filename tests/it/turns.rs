@@ -223,12 +223,20 @@ async fn readiness_ends_with_the_drain_and_liveness_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_session_ends_its_queue_and_keeps_a_dirty_worktree_unless_forced() {
+async fn a_close_is_refused_where_work_would_be_lost_unless_it_is_kept_or_forced() {
     let node = TestNode::scripted().await;
     let session = node.session().await;
     node.turn(session.id, "scripted", "TOOL:write notes.txt precious").await;
     let path = format!("/api/sessions/{}/close", session.id);
-    let kept: ClosedView = node.post(&path, &CloseSession::default(), StatusCode::OK).await;
+    let refused: Problem = node.post(&path, &CloseSession::default(), StatusCode::CONFLICT).await;
+    assert_eq!(refused.code, "worktree_at_risk");
+    assert!(refused.risk.iter().any(|words| words.contains("notes.txt")), "{refused:?}");
+    let view: SessionView = node.get(&format!("/api/sessions/{}", session.id)).await;
+    assert_eq!(view.status, "open", "nothing happened");
+    let both = CloseSession { force: true, keep: true };
+    node.post::<Problem>(&path, &both, StatusCode::UNPROCESSABLE_ENTITY).await;
+    let keep = CloseSession { keep: true, ..CloseSession::default() };
+    let kept: ClosedView = node.post(&path, &keep, StatusCode::OK).await;
     assert!(!kept.worktree_removed && !kept.kept_because.is_empty(), "{kept:?}");
     let worktree = std::path::PathBuf::from(kept.worktree.unwrap());
     assert!(worktree.join("notes.txt").exists());
@@ -239,7 +247,8 @@ async fn a_closed_session_ends_its_queue_and_keeps_a_dirty_worktree_unless_force
         ..NewTask::default()
     };
     let _: serde_json::Value = node.post("/api/tasks", &refused, StatusCode::CONFLICT).await;
-    let gone: ClosedView = node.post(&path, &CloseSession { force: true }, StatusCode::OK).await;
+    let gone: ClosedView =
+        node.post(&path, &CloseSession { force: true, ..CloseSession::default() }, StatusCode::OK).await;
     assert!(gone.worktree_removed && !worktree.exists());
     let final_checkpoints = "SELECT count(*) = 1 FROM agentpool.checkpoints WHERE kind = 'final'";
     node.until(final_checkpoints).await;
@@ -342,7 +351,8 @@ async fn what_a_forced_close_kept_as_a_checkpoint_can_be_applied() {
     node.turn(session.id, "scripted", "TOOL:write notes.txt precious").await;
     let path = format!("/api/sessions/{}", session.id);
     let close = format!("{path}/close");
-    let gone: ClosedView = node.post(&close, &CloseSession { force: true }, StatusCode::OK).await;
+    let gone: ClosedView =
+        node.post(&close, &CloseSession { force: true, ..CloseSession::default() }, StatusCode::OK).await;
     assert!(gone.worktree_removed);
     let view: SessionView = node.get(&path).await;
     assert_eq!(view.worktree, None);
@@ -426,7 +436,8 @@ async fn closing_again_tells_an_agent_that_was_not_told_the_first_time() {
                 UPDATE agentpool.agent_sessions SET status = 'closed'";
     node.sql().await.batch_execute(half).await.unwrap();
     let path = format!("/api/sessions/{}/close", session.id);
-    let gone: ClosedView = node.post(&path, &CloseSession { force: true }, StatusCode::OK).await;
+    let gone: ClosedView =
+        node.post(&path, &CloseSession { force: true, ..CloseSession::default() }, StatusCode::OK).await;
     assert!(gone.worktree_removed, "{gone:?}");
     assert_eq!(files(&state), 0, "the agent was told");
     let pool: PoolView = node.get("/api/pool").await;

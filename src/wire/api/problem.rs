@@ -19,6 +19,9 @@ pub struct Problem {
     pub code: String,
     /// In words, for people.
     pub detail: String,
+    /// What would be lost, where a worktree would go with work that is nowhere else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub risk: Vec<String>,
     /// Names the request in the service's log; also in the header `X-Request-Id`.
     #[serde(default)]
     pub request_id: String,

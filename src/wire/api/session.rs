@@ -97,6 +97,9 @@ pub struct CloseSession {
     /// Remove the worktree although it holds work that is nowhere else (a last checkpoint is kept).
     #[serde(default)]
     pub force: bool,
+    /// Close the session although its worktree holds such work, and leave the worktree where it is.
+    #[serde(default)]
+    pub keep: bool,
 }
 
 /// What closing came to. The session is closed in any case; its worktree is only removed when nothing would be lost.

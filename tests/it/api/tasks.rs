@@ -111,7 +111,8 @@ async fn a_task_tells_of_every_attempt_and_is_put_in_again_only_when_it_failed()
     let unknown = format!("/api/tasks/{}/retry", Uuid::now_v7());
     node.post::<Problem>(&unknown, &(), StatusCode::NOT_FOUND).await;
     let close = format!("/api/sessions/{session}/close");
-    node.post::<ClosedView>(&close, &CloseSession { force: true }, StatusCode::OK).await;
+    node.post::<ClosedView>(&close, &CloseSession { force: true, ..CloseSession::default() }, StatusCode::OK)
+        .await;
     let refused: Problem = node.post(&retry, &(), StatusCode::CONFLICT).await;
     assert!(refused.detail.contains("closed"), "{refused:?}");
     node.stop().await;

@@ -6,8 +6,8 @@ use super::super::{Seat, stopped};
 use super::{Prompting, sleep_until};
 use crate::dispatch::interview;
 use crate::dispatch::task_source::{PermissionAsk, SourceError, Standing};
-use crate::domain::permission::{PermissionAnswer, PermissionRequest};
-use crate::domain::turn::{Stop, StopCause, TurnEvent};
+use crate::domain::permission::{PermissionAnswer, PermissionDecision, PermissionRequest};
+use crate::domain::turn::{LoggedEvent, Stop, StopCause, TurnEvent};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -88,6 +88,7 @@ impl Prompting<'_> {
     /// A person answered. The same answer may come twice; only an open question takes it.
     pub(super) async fn answer(&mut self, answer: PermissionAnswer, ready: &Ready, seat: &mut Seat) {
         if let Some(agent_request_id) = self.interview.close(&answer.agent_request_id) {
+            self.resolved(&agent_request_id, &answer.decision, false).await;
             self.back_to_work(ready, seat).await;
             self.tell(PermissionAnswer { agent_request_id, ..answer }, seat).await;
         }
@@ -101,6 +102,7 @@ impl Prompting<'_> {
                 standing = engine.source.expire_permission(&lease, &agent_request_id, &fallback) => standing,
                 () = self.is_moot(&seat.stop) => return,
             };
+            let expired = matches!(standing, Ok(Standing::Expired));
             let decision = match standing {
                 Ok(Standing::Answered(decision)) => decision,
                 Ok(Standing::Expired) => {
@@ -122,9 +124,16 @@ impl Prompting<'_> {
                 }
             };
             self.interview.close(&agent_request_id);
+            self.resolved(&agent_request_id, &decision, expired).await;
             self.back_to_work(ready, seat).await;
             self.tell(PermissionAnswer { agent_request_id, decision }, seat).await;
         }
+    }
+
+    /// Whoever follows the turn hears that nobody needs to answer any more.
+    async fn resolved(&self, request: &str, decision: &PermissionDecision, expired: bool) {
+        let (request, decision) = (request.to_owned(), decision.clone());
+        self.log.write(LoggedEvent::PermissionResolved { request, decision, expired }).await;
     }
 
     /// With the last answer the turn takes a hand again; until then nothing counts towards its length.
