@@ -58,6 +58,8 @@ const AGENT_GRACE: Duration = Duration::from_secs(2);
 const HURRIED_GRACE: Duration = Duration::from_millis(300);
 /// A connection of an earlier start on a machine that died holds the node's lock until its keepalives give up (19 s).
 const LOCK_DEADLINE: Duration = Duration::from_secs(25);
+/// Between the end of what the dispatcher feeds and its own end being seen.
+const SEEN_TO_END: Duration = Duration::from_secs(5);
 /// What the event writer gets for its last rows when the program ends.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 /// How long the listener may take to hear itself before the start fails.
@@ -287,8 +289,11 @@ impl Node {
                 ended = running.dispatcher.join_next() => break dispatch_failure(ended),
                 ended = running.keepers.join_next(), if !running.keepers.is_empty() => match ended {
                     Some(Err(error)) => break Some(AppError::Defect(error)),
-                    // The writer ends with its last sender, a moment before the dispatcher's own end is seen.
-                    Some(Ok(())) if !running.shutdown.is_asked() => break Some(AppError::PartEnded),
+                    // The writer and the feed end with their last sender, a moment before the dispatcher's own end is seen.
+                    Some(Ok(())) if !running.shutdown.is_asked() => {
+                        let ended = tokio::time::timeout(SEEN_TO_END, running.dispatcher.join_next()).await;
+                        break ended.map_or(Some(AppError::PartEnded), dispatch_failure);
+                    }
                     Some(Ok(())) | None => {}
                 },
                 lost = database.lost() => break Some(AppError::PostgresLost(lost)),

@@ -86,11 +86,10 @@ pub fn garbage(out: &Out, lines: u64) {
 }
 
 fn endless(out: &Out, mib: u64) {
-    let piece = vec![b'x'; 1 << 20];
-    for _ in 0..mib {
-        out.bytes(&piece);
-    }
-    out.bytes(b"\n");
+    // In one go: another line of ours in the middle would make two of it.
+    let mut line = vec![b'x'; usize::try_from(mib << 20).unwrap_or_default()];
+    line.push(b'\n');
+    out.bytes(&line);
 }
 
 pub fn flood_stderr(mib: u64) {

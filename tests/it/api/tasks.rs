@@ -47,7 +47,7 @@ async fn a_queued_task_says_what_it_waits_for() {
     let told = waits(&node, scheduled.id, "scheduled").await.waits.unwrap();
     assert!((told.until.unwrap() - later).num_milliseconds().abs() < 1000);
 
-    let failing = node.submit(third, "scripted", "FAIL:provider_errorx9").await;
+    let failing = node.submit_with(third, "scripted", "FAIL:provider_errorx99", 100).await;
     node.until(&format!("SELECT failures > 0 FROM agentpool.tasks WHERE id = '{}'", failing.id)).await;
     let told = waits(&node, failing.id, "backing_off").await;
     assert!(told.waits.unwrap().until.is_some() && told.error.is_some());
