@@ -8,7 +8,7 @@ use crate::domain::measure;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use metrics::gauge;
+use metrics::{counter, gauge};
 use std::time::Duration;
 
 /// A database that takes longer leaves its figures out.
@@ -21,7 +21,7 @@ pub(super) async fn get(State(api): State<Api>, caller: Caller) -> Result<Respon
     pool(&api).await;
     gauge!(measure::LISTENING).set(as_number(api.node.listener() == "listening"));
     gauge!(measure::DRAINING).set(as_number(api.node.is_draining()));
-    gauge!(measure::PANICS).set(api.node.panics() as f64);
+    counter!(measure::PANICS).absolute(api.node.panics());
     process();
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, api.metrics.render()).into_response())
@@ -44,12 +44,12 @@ async fn pool(api: &Api) {
     let pool = api.node.pool().await;
     gauge!(measure::SLOTS, "state" => "busy").set(pool.busy as f64);
     gauge!(measure::SLOTS, "state" => "idle").set(pool.idle as f64);
-    gauge!(measure::EVICTIONS).set(pool.evictions as f64);
+    counter!(measure::EVICTIONS).absolute(pool.evictions);
     gauge!(measure::AGENT_BYTES).set(pool.memory.bytes as f64);
     for backend in pool.backends {
         let agent = backend.agent;
-        gauge!(measure::AGENT_STARTS, "agent" => agent.clone()).set(backend.starts as f64);
-        gauge!(measure::AGENT_LOST, "agent" => agent.clone(), "kind" => "lost").set(backend.lost as f64);
+        counter!(measure::AGENT_STARTS, "agent" => agent.clone()).absolute(backend.starts);
+        counter!(measure::AGENT_LOST, "agent" => agent.clone(), "kind" => "lost").absolute(backend.lost);
         gauge!(measure::AGENT_DOWN, "agent" => agent.clone()).set(as_number(backend.state == "circuit_open"));
         gauge!(measure::AGENT_PARKED, "agent" => agent).set(as_number(backend.parked_until.is_some()));
     }

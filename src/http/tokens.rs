@@ -5,7 +5,6 @@ use super::problem::{Body, Id, Refusal};
 use super::{Api, auth};
 use crate::domain::access::{Caller, Scope};
 use crate::store::sessions::DEFAULT_WORKSPACE;
-use crate::store::tokens::TokenRow;
 use crate::wire::api::{NewToken, NewTokenView, NewWorkspace, Problem, TokenView, WorkspaceView};
 use axum::Json;
 use axum::extract::State;
@@ -61,7 +60,7 @@ pub(super) async fn workspace(api: &Api, caller: &Caller, named: Option<&str>) -
               (status = 404, description = "The token is no admin's", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Vec<TokenView>>, Refusal> {
     admin(&caller)?;
-    Ok(Json(api.store.tokens(None).await?.into_iter().map(view).collect()))
+    Ok(Json(api.store.tokens(None).await?))
 }
 
 /// Makes a token; its text is in this answer and nowhere else. For admins.
@@ -90,7 +89,7 @@ pub(super) async fn create(
     let id = api.store.create_token(&body.name, scope, workspace, Token::of(&text).hash()).await?;
     let row = api.store.tokens(Some(id)).await?.into_iter().next();
     let row = row.ok_or_else(|| Refusal::not_found("the token is gone again"))?;
-    Ok((StatusCode::CREATED, Json(NewTokenView { token: view(row), secret: text })))
+    Ok((StatusCode::CREATED, Json(NewTokenView { token: row, secret: text })))
 }
 
 /// Revokes a token: within seconds nobody gets in with it, and what it holds open is closed. For admins.
@@ -106,17 +105,5 @@ pub(super) async fn revoke(
     let revoked = api.store.revoke_token(id).await?;
     let row = api.store.tokens(Some(id)).await?.into_iter().next();
     let row = row.ok_or_else(|| Refusal::not_found("no such token: GET /api/tokens lists them"))?;
-    if revoked { Ok(Json(view(row))) } else { Err(Refusal::conflict("the token was revoked before")) }
-}
-
-fn view(row: TokenRow) -> TokenView {
-    TokenView {
-        id: row.id,
-        name: row.name,
-        scope: row.scope,
-        workspace: row.workspace,
-        created_at: row.created_at,
-        last_used_at: row.last_used_at,
-        revoked_at: row.revoked_at,
-    }
+    if revoked { Ok(Json(row)) } else { Err(Refusal::conflict("the token was revoked before")) }
 }

@@ -4,7 +4,6 @@ use super::Api;
 use super::problem::{Params, Refusal, limit};
 use super::sessions::workspace_of;
 use crate::domain::access::Caller;
-use crate::store::usage::UsageRow;
 use crate::wire::api::UsageView;
 use axum::Json;
 use axum::extract::State;
@@ -51,19 +50,5 @@ pub(super) async fn sum(
         return Err(Refusal::invalid("since and until must be between the years 1 and 9999"));
     };
     let limit = limit(params.limit, 100)?;
-    let rows = api.store.usage(by, (since, until), workspace_of(&caller), limit).await?;
-    Ok(Json(rows.into_iter().map(view).collect()))
-}
-
-fn view(row: UsageRow) -> UsageView {
-    UsageView {
-        key: row.key,
-        turns: row.turns,
-        input_tokens: row.input_tokens,
-        output_tokens: row.output_tokens,
-        reasoning_tokens: row.reasoning_tokens,
-        cache_read_tokens: row.cache_read_tokens,
-        cache_write_tokens: row.cache_write_tokens,
-        cost_usd: row.cost_usd,
-    }
+    Ok(Json(api.store.usage(by, (since, until), workspace_of(&caller), limit).await?))
 }

@@ -3,28 +3,10 @@
 use super::{Store, StoreError, sql};
 use crate::domain::access::{Caller, Scope};
 use crate::domain::ids::WorkspaceId;
+use crate::wire::api::TokenView;
 use chrono::{DateTime, Utc};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
-
-/// A token without what lets somebody in.
-#[derive(Clone, Debug)]
-pub struct TokenRow {
-    /// Id.
-    pub id: Uuid,
-    /// What its owner calls it.
-    pub name: String,
-    /// `admin`, `client` or `runner`.
-    pub scope: String,
-    /// Name of its workspace.
-    pub workspace: Option<String>,
-    /// Since when.
-    pub created_at: DateTime<Utc>,
-    /// To the minute.
-    pub last_used_at: Option<DateTime<Utc>>,
-    /// Since when it lets nobody in.
-    pub revoked_at: Option<DateTime<Utc>>,
-}
 
 impl Store {
     /// Keeps a new token's SHA-256. Returns its id.
@@ -48,10 +30,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn tokens(&self, id: Option<Uuid>) -> Result<Vec<TokenRow>, StoreError> {
+    pub async fn tokens(&self, id: Option<Uuid>) -> Result<Vec<TokenView>, StoreError> {
         let client = self.reads().await?;
         let rows = client.query_typed(sql!("tokens/list"), &[(&id, Type::UUID)]).await?;
-        let token = |row: &tokio_postgres::Row| TokenRow {
+        let token = |row: &tokio_postgres::Row| TokenView {
             id: row.get("id"),
             name: row.get("name"),
             scope: row.get("scope"),
