@@ -80,8 +80,8 @@ fn of(times: &[Times], pick: fn(&Times) -> f64) -> f64 {
     times.iter().map(pick).collect::<Samples>().median()
 }
 
-/// Turns through us and by the bare protocol, each on a process of its own, turn about. Two processes of one agent differ by up to
-/// 20 ms a turn for as long as they live (seen with opencode and codex): hence several pairs.
+/// Turns through us and by the bare protocol, each on a process of its own, turn about. On single pairs
+/// opencode's difference was 2, 6, 9 and 12 ms: hence several pairs.
 async fn side_by_side(which: Which, rounds: usize, news: &mut Vec<f64>) -> (Vec<Times>, Vec<Times>) {
     let (ours, theirs) =
         (RealAgent::new(which, Sharing::Own).await, RealAgent::new(which, Sharing::Own).await);
