@@ -5,6 +5,7 @@ mod data_folder;
 mod error;
 mod keepers;
 mod local_node;
+mod local_review;
 mod pool_view;
 mod postgres;
 mod scales;
@@ -40,6 +41,7 @@ use crate::telemetry;
 use crate::worktree::Worktrees;
 use keepers::{feed_ends, feed_hints, feed_rows, serve_http, sweep, until, until_after, upkeep};
 use local_node::NodeHandle;
+use local_review::Review;
 use postgres::Database;
 use scales::ShimScales;
 use std::collections::BTreeMap;
@@ -203,8 +205,10 @@ impl Node {
             panics: Arc::clone(&panics),
         });
         let token = folder.token()?;
+        let review = Review { id: node, worktrees: worktrees.clone(), store: store.clone() };
         let api = Api {
             store: store.clone(),
+            review: Arc::new(review),
             node: Arc::new(NodeHandle {
                 id: node,
                 pool: pool.clone(),

@@ -162,32 +162,9 @@ impl LocalNode for NodeHandle {
             }
         }
     }
-
-    async fn apply(
-        &self,
-        id: SessionId,
-        session: &SessionDetail,
-        branch: &str,
-        message: &str,
-    ) -> Result<(String, String, String), LocalError> {
-        let (Some(base), Some(to)) = (&session.base_commit, &session.last_checkpoint) else {
-            return Err(LocalError::Conflict(
-                "nothing has run in this session yet: there is nothing to apply".to_owned(),
-            ));
-        };
-        let applied = self.worktrees.apply(&source_of(session), id, base, to, branch, message).await;
-        let applied = applied.map_err(|error| match error {
-            WorktreeError::Conflict { .. }
-            | WorktreeError::BranchUnusable { .. }
-            | WorktreeError::NothingToApply
-            | WorktreeError::ProjectUnusable(_) => LocalError::Conflict(error.to_string()),
-            error => failed(error),
-        })?;
-        Ok((applied.branch, applied.commit, applied.onto))
-    }
 }
 
-fn source_of(session: &SessionDetail) -> ProjectSource {
+pub(super) fn source_of(session: &SessionDetail) -> ProjectSource {
     match (&session.project_path, &session.project_url) {
         (Some(path), _) => ProjectSource::Path(PathBuf::from(path)),
         (None, url) => ProjectSource::Url(url.clone().unwrap_or_default()),
@@ -203,6 +180,6 @@ fn words(risk: &Risk) -> Vec<String> {
     words
 }
 
-fn failed(error: WorktreeError) -> LocalError {
+pub(super) fn failed(error: WorktreeError) -> LocalError {
     LocalError::Failed(error.to_string())
 }

@@ -1,9 +1,12 @@
-//! `agentpool changes`: what a session did to its files, and the way of it into the user's repository.
+//! `agentpool changes`: what a session did to its files, and the ways of it into the user's repository and back.
+
+mod review;
+mod take;
 
 use super::client::{Client, ClientArgs};
 use super::{CliError, Exit, output};
 use crate::domain::text::for_terminal;
-use crate::wire::api::{AppliedView, ApplyChanges, ChangeView};
+use crate::wire::api::ChangeView;
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
 use uuid::Uuid;
@@ -15,8 +18,12 @@ use uuid::Uuid;
     subcommand_negates_reqs = true,
     after_help = "\
 Examples:
-  agentpool changes SESSION --diff
-  agentpool changes apply SESSION --branch fix-tests    a new branch, your own files are not touched"
+  agentpool changes SESSION --diff                      turn by turn
+  agentpool changes files SESSION                       file by file, with who changed it
+  agentpool changes diff SESSION | git apply            as one patch
+  agentpool changes lines SESSION src/main.rs           who wrote which lines
+  agentpool changes apply SESSION --branch fix-tests    a new branch, your own files are not touched
+  agentpool changes reject SESSION src/main.rs          back to what it was"
 )]
 pub(super) struct ChangesArgs {
     #[command(subcommand)]
@@ -27,6 +34,9 @@ pub(super) struct ChangesArgs {
     /// Only with this status
     #[arg(long, value_parser = PossibleValuesParser::new(["pending", "applied", "rejected", "superseded"]))]
     status: Option<String>,
+    /// Only of this task
+    #[arg(long, value_name = "ID")]
+    task: Option<Uuid>,
     /// With the differences
     #[arg(long)]
     diff: bool,
@@ -39,35 +49,27 @@ pub(super) struct ChangesArgs {
 
 #[derive(Subcommand, Debug)]
 enum ChangesCommand {
+    /// List the changed files, with who changed them
+    Files(review::FilesArgs),
+    /// Print what changed as one patch that `git apply` takes
+    Diff(review::DiffArgs),
+    /// Show who wrote which lines of a file
+    Lines(review::LinesArgs),
     /// Put the session's changes on a new branch of your repository
-    Apply(ApplyArgs),
-}
-
-#[derive(clap::Args, Debug)]
-struct ApplyArgs {
-    /// Id of the session
-    session: Uuid,
-    /// Name of the new branch [default: agentpool/ and the end of the session's id]
-    #[arg(long)]
-    branch: Option<String>,
-    /// Commit message
-    #[arg(long, short)]
-    message: Option<String>,
-    /// What it came to, as JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    client: ClientArgs,
+    Apply(take::ApplyArgs),
+    /// Take changed files back to what was last applied, or to where the session began
+    Reject(take::RejectArgs),
 }
 
 pub(super) async fn run(args: ChangesArgs) -> Result<Exit, CliError> {
     match (args.command, args.session) {
-        (Some(ChangesCommand::Apply(args)), _) => apply(args).await,
+        (Some(ChangesCommand::Files(args)), _) => review::files(args).await,
+        (Some(ChangesCommand::Diff(args)), _) => review::diff(args).await,
+        (Some(ChangesCommand::Lines(args)), _) => review::lines(args).await,
+        (Some(ChangesCommand::Apply(args)), _) => take::apply(args).await,
+        (Some(ChangesCommand::Reject(args)), _) => take::reject(args).await,
         (None, Some(session)) => {
-            let query = [("status", args.status)];
-            let changes: Vec<ChangeView> = Client::new(&args.client)?
-                .get_with(&format!("/api/sessions/{session}/changes"), &query)
-                .await?;
+            let changes = all(&Client::new(&args.client)?, session, args.task, args.status).await?;
             if args.json {
                 output::json(&changes)?;
             } else if args.diff {
@@ -81,20 +83,48 @@ pub(super) async fn run(args: ChangesArgs) -> Result<Exit, CliError> {
     }
 }
 
+/// Page after page.
+async fn all(
+    client: &Client,
+    session: Uuid,
+    task: Option<Uuid>,
+    status: Option<String>,
+) -> Result<Vec<ChangeView>, CliError> {
+    let path = match task {
+        Some(task) => format!("/api/tasks/{task}/changes"),
+        None => format!("/api/sessions/{session}/changes"),
+    };
+    let mut all: Vec<ChangeView> = Vec::new();
+    loop {
+        let after = all.last().map(|change| change.id.to_string());
+        let query = [("status", status.clone()), ("after", after), ("limit", Some("500".to_owned()))];
+        let page: Vec<ChangeView> = client.get_with(&path, &query).await?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
+    }
+}
+
 fn list(changes: Vec<ChangeView>) -> Result<(), CliError> {
     let row = |change: ChangeView| {
-        let path = match change.old_path {
-            Some(old) => format!("{old} -> {}", change.path),
-            None => change.path,
-        };
-        let lines = match change.binary {
-            true => "binary".to_owned(),
-            false => format!("+{} -{}", change.additions, change.deletions),
-        };
+        let lines = lines_of(change.binary, change.additions, change.deletions);
+        let path = path_of(change.path, change.old_path);
         vec![change.status, change.operation, lines, change.agent, path]
     };
     let header = ["STATUS", "OPERATION", "LINES", "BY", "PATH"];
     output::table("no changes", &header, changes.into_iter().map(row).collect())
+}
+
+fn path_of(path: String, old_path: Option<String>) -> String {
+    match old_path {
+        Some(old) => format!("{old} -> {path}"),
+        None => path,
+    }
+}
+
+fn lines_of(binary: bool, additions: i64, deletions: i64) -> String {
+    if binary { "binary".to_owned() } else { format!("+{additions} -{deletions}") }
 }
 
 fn show_diff(change: &ChangeView) -> Result<(), CliError> {
@@ -119,23 +149,4 @@ fn show_diff(change: &ChangeView) -> Result<(), CliError> {
         output::line(&format!("{style}{line}{style:#}"))?;
     }
     output::line("")
-}
-
-async fn apply(args: ApplyArgs) -> Result<Exit, CliError> {
-    let client = Client::new(&args.client)?;
-    let body = ApplyChanges { branch: args.branch, message: args.message };
-    let path = format!("/api/sessions/{}/changes/apply", args.session);
-    let applied: AppliedView = client.post(&path, &body).await?;
-    if args.json {
-        output::json(&applied)?;
-        return Ok(Exit::Done);
-    }
-    output::details(&[
-        ("branch", Some(applied.branch.clone())),
-        ("commit", Some(applied.commit)),
-        ("onto", Some(applied.onto)),
-        ("changes", Some(applied.changes.to_string())),
-    ])?;
-    output::hint(&format!("bring it in with `git merge {}`", applied.branch));
-    Ok(Exit::Done)
 }

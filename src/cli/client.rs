@@ -2,11 +2,12 @@
 
 use super::CliError;
 use crate::config::{self, ConfigArgs, ConfigPlace};
+use crate::domain::text::for_terminal;
 use crate::wire::api::Problem;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -101,6 +102,26 @@ impl Client {
     ) -> Result<T, CliError> {
         let given: Vec<_> = query.iter().filter_map(|(name, value)| Some((*name, value.as_ref()?))).collect();
         self.json(self.request(Method::GET, path).query(&given)).await
+    }
+
+    /// What comes, byte for byte, to standard output; to a terminal harmless.
+    pub(super) async fn copy_to_stdout(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+    ) -> Result<(), CliError> {
+        let given: Vec<_> = query.iter().filter_map(|(name, value)| Some((*name, value.as_ref()?))).collect();
+        let mut response = self.send(self.request(Method::GET, path).query(&given)).await?;
+        let mut stdout = io::stdout().lock();
+        if stdout.is_terminal() {
+            let bytes = response.bytes().await.map_err(|error| self.no_answer(&error))?;
+            return write!(stdout, "{}", for_terminal(&String::from_utf8_lossy(&bytes)))
+                .map_err(CliError::Output);
+        }
+        while let Some(bytes) = response.chunk().await.map_err(|error| self.no_answer(&error))? {
+            stdout.write_all(&bytes).map_err(CliError::Output)?;
+        }
+        stdout.flush().map_err(CliError::Output)
     }
 
     pub(super) async fn post<T: DeserializeOwned>(

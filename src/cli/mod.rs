@@ -4,6 +4,7 @@
 mod agents;
 mod cancel;
 mod changes;
+mod checkpoints;
 mod client;
 mod config_check;
 mod demo;
@@ -77,8 +78,10 @@ enum Command {
     Permissions(permissions::PermissionsArgs),
     /// Answer what an agent asks
     Permission(permission::PermissionArgs),
-    /// List the changes of a session, or apply them to your repository
+    /// List the changes of a session, apply them to your repository, or take them back
     Changes(changes::ChangesArgs),
+    /// List the saved states of a session's files, or go back to one
+    Checkpoints(checkpoints::CheckpointsArgs),
     /// Make, list or revoke tokens of the API
     Token(token::TokenArgs),
     /// Show what turns used
@@ -131,6 +134,7 @@ fn run(command: Command) -> Result<Exit, CliError> {
         Command::Usage(args) => on_one_core(usage::run(args)),
         Command::Token(args) => on_one_core(token::run(args)),
         Command::Changes(args) => on_one_core(changes::run(args)),
+        Command::Checkpoints(args) => on_one_core(checkpoints::run(args)),
         Command::Pool(args) => on_one_core(pool::run(args)),
         Command::Agents(args) => on_one_core(agents::run(args)),
         Command::Doctor(args) => on_one_core(doctor::run(args)),

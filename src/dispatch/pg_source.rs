@@ -22,11 +22,11 @@ use crate::store::leases::ForeignLease;
 use crate::store::listener::{Hint, Listener};
 use crate::store::permissions::NewPermission;
 use crate::store::queue::{ClaimWish, FinishRow};
-use crate::store::turns::{BeginRow, ConversationRow, PlaceRow, ResultRow, UsageRow};
+use crate::store::turns::{BeginRow, ChangeRow, ConversationRow, PlaceRow, ResultRow, UsageRow};
 use crate::store::{Store, StoreError};
 use crate::wire;
 use async_trait::async_trait;
-use rows::{change_row, claimed_task, finish_outcome, finish_row, new_batch, standing_of};
+use rows::{claimed_task, finish_outcome, finish_row, new_batch, standing_of};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -203,7 +203,7 @@ impl TaskSource for PgSource {
                 Some((task, agent)) => (Some(task.0), agent.as_str().to_owned()),
                 None => (None, "user".to_owned()),
             },
-            found: begin.found.changes.iter().map(change_row).collect(),
+            found: begin.found.changes.iter().map(ChangeRow::from).collect(),
             conversation: ConversationRow {
                 agent: begin.agent.as_str().to_owned(),
                 backend: begin.backend.as_str(),
@@ -225,7 +225,7 @@ impl TaskSource for PgSource {
             agent: result.agent.as_str().to_owned(),
             output: result.output.clone().map(text::clean),
             checkpoint: result.checkpoint.clone(),
-            changes: result.changes.iter().map(change_row).collect(),
+            changes: result.changes.iter().map(ChangeRow::from).collect(),
             usage: result.usage.as_ref().map(|(model, usage)| UsageRow {
                 model: text::clean(model.clone()),
                 tokens: [

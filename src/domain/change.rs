@@ -40,6 +40,8 @@ pub struct FileChange {
     pub path_raw: Option<Vec<u8>>,
     /// The path before a rename.
     pub old_path: Option<String>,
+    /// The raw path before a rename when it is not UTF-8.
+    pub old_path_raw: Option<Vec<u8>>,
     /// What happened.
     pub operation: ChangeOperation,
     /// Octal file mode before (`100644`); none for a new file.
@@ -58,4 +60,23 @@ pub struct FileChange {
     pub additions: i64,
     /// Lines removed.
     pub deletions: i64,
+}
+
+impl FileChange {
+    /// Every path that it touches, as bytes: its own, and the one before a rename.
+    pub fn raw_paths(&self) -> impl Iterator<Item = &[u8]> {
+        let own = self.path_raw.as_deref().unwrap_or(self.path.as_bytes());
+        let old = self.old_path_raw.as_deref().or(self.old_path.as_deref().map(str::as_bytes));
+        std::iter::once(own).chain(old)
+    }
+}
+
+/// Which of the changed files are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chosen {
+    /// All of them.
+    All,
+    /// Those with these paths, as [`FileChange::path`] has them; a renamed file by its new one. A path that is not UTF-8 is named
+    /// as it is shown, and stands for every file that is shown so.
+    Files(Vec<String>),
 }

@@ -4,10 +4,12 @@
 mod agents;
 mod auth;
 mod changes;
+mod checkpoints;
 mod doors;
 mod feed;
 mod health;
 mod hints;
+mod local_review;
 mod messages;
 mod metrics;
 mod node;
@@ -18,6 +20,7 @@ mod permissions;
 mod problem;
 mod projects;
 mod request_id;
+mod review;
 mod serve;
 mod sessions;
 mod stream;
@@ -29,6 +32,7 @@ mod waiting;
 pub use auth::{Gate, Token, generate_token};
 pub use doors::Doors;
 pub use feed::{Feed, FeedWake};
+pub use local_review::{LocalReview, NewBranch, Since, States};
 pub use node::{CloseOutcome, LocalError, LocalNode};
 pub use serve::serve;
 
@@ -53,6 +57,8 @@ pub struct Api {
     pub store: Store,
     /// This process.
     pub node: Arc<dyn LocalNode>,
+    /// Its worktrees, for reviews.
+    pub review: Arc<dyn LocalReview>,
     /// Wakes of stream readers.
     pub feed: Feed,
     /// Who may come in.
@@ -110,7 +116,15 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(messages::of_session))
         .routes(routes!(messages::of_task))
         .routes(routes!(changes::list))
+        .routes(routes!(changes::of_task))
         .routes(routes!(changes::apply))
+        .routes(routes!(changes::reject))
+        .routes(routes!(review::files))
+        .routes(routes!(review::of_session))
+        .routes(routes!(review::of_task))
+        .routes(routes!(review::of_lines))
+        .routes(routes!(checkpoints::list))
+        .routes(routes!(checkpoints::restore))
         .routes(routes!(tasks::list, tasks::create))
         .routes(routes!(tasks::get))
         .routes(routes!(tasks::create_all))

@@ -2,7 +2,8 @@
 
 use crate::domain::agent::AgentName;
 use crate::domain::catalogue::Catalogue;
-use crate::domain::ids::{NodeId, SessionId};
+use crate::domain::ids::NodeId;
+use crate::store::StoreError;
 use crate::store::sessions::{EndedConversation, SessionDetail};
 use crate::wire::pool::{BackendView, PoolView};
 use async_trait::async_trait;
@@ -57,17 +58,6 @@ pub trait LocalNode: Send + Sync + 'static {
         ended: &[EndedConversation],
         force: bool,
     ) -> Result<CloseOutcome, LocalError>;
-    /// Brings a session's newest checkpoint into the user's repository as a branch. Returns (branch, commit, onto).
-    ///
-    /// # Errors
-    /// [`LocalError::Conflict`]: nothing was touched.
-    async fn apply(
-        &self,
-        id: SessionId,
-        session: &SessionDetail,
-        branch: &str,
-        message: &str,
-    ) -> Result<(String, String, String), LocalError>;
 }
 
 /// What became of a closed session's worktree.
@@ -87,6 +77,17 @@ pub enum LocalError {
     /// The caller's request cannot be done as things are; in words.
     #[error("{0}")]
     Conflict(String),
+    /// The same, with the paths that it is about.
+    #[error("{words}")]
+    Files {
+        /// In words.
+        words: String,
+        /// Which files.
+        paths: Vec<String>,
+    },
+    /// The database did not do its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// It failed.
     #[error("{0}")]
     Failed(String),

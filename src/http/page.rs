@@ -20,8 +20,19 @@ impl<T> Page<T> {
         parameter: &str,
         of: impl Fn(&T) -> String,
     ) -> Self {
-        let last = rows.last().filter(|_| i64::try_from(rows.len()).is_ok_and(|count| count >= limit));
-        let next = last.map(|row| address(uri, parameter, &of(row)));
+        let full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
+        Self::with_more(rows, full, uri, parameter, of)
+    }
+
+    /// The same, where it is known whether there are more.
+    pub(super) fn with_more(
+        rows: Vec<T>,
+        more: bool,
+        uri: &Uri,
+        parameter: &str,
+        of: impl Fn(&T) -> String,
+    ) -> Self {
+        let next = rows.last().filter(|_| more).map(|row| address(uri, parameter, &of(row)));
         Self { rows, next }
     }
 }

@@ -1,5 +1,6 @@
 //! Every refusal and failure as JSON with a stable code and words that say what to do.
 
+use super::node::LocalError;
 use crate::store::StoreError;
 use crate::wire::api::Problem;
 use axum::Json;
@@ -22,6 +23,7 @@ impl Refusal {
             code: code.to_owned(),
             detail: detail.into(),
             risk: Vec::new(),
+            paths: Vec::new(),
             request_id: String::new(),
         }))
     }
@@ -41,6 +43,12 @@ impl Refusal {
     /// The same, with what would be lost.
     pub(super) fn at_risk(mut self, risk: Vec<String>) -> Self {
         self.0.risk = risk;
+        self
+    }
+
+    /// The same, with the files that it is about.
+    pub(super) fn with_paths(mut self, paths: Vec<String>) -> Self {
+        self.0.paths = paths;
         self
     }
 
@@ -77,6 +85,17 @@ pub(super) fn name_request(mut response: Response, id: &str) -> Response {
     response.headers_mut().remove(header::CONTENT_LENGTH);
     *response.body_mut() = body.into();
     response
+}
+
+impl From<LocalError> for Refusal {
+    fn from(error: LocalError) -> Self {
+        match error {
+            LocalError::Conflict(words) => Self::conflict(words),
+            LocalError::Files { words, paths } => Self::conflict(words).with_paths(paths),
+            LocalError::Store(error) => error.into(),
+            LocalError::Failed(words) => Self::internal(words),
+        }
+    }
 }
 
 impl From<StoreError> for Refusal {

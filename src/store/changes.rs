@@ -2,8 +2,12 @@
 
 use super::{Store, StoreError, sql};
 use chrono::{DateTime, Utc};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
+
+/// Bytes of diffs in one page of changes; a single longer one is a page of its own.
+const PAGE_BYTES_MAX: i64 = 8 << 20;
 
 /// One change of one turn.
 #[derive(Clone, Debug)]
@@ -40,58 +44,156 @@ pub struct StoredChange {
     pub created_at: DateTime<Utc>,
 }
 
+/// What a listing is to hold; `None` leaves all in.
+#[derive(Clone, Debug)]
+pub struct ChangeFilter {
+    /// Of that session.
+    pub session: Uuid,
+    /// Of that task.
+    pub task: Option<Uuid>,
+    /// With that status.
+    pub status: Option<String>,
+    /// After that change.
+    pub after: Option<Uuid>,
+}
+
+/// One change of one file that is in the present state, without its content.
+#[derive(Clone, Debug)]
+pub struct StoredStep {
+    /// Id.
+    pub id: Uuid,
+    /// Number of the state that it came with.
+    pub checkpoint: Option<i64>,
+    /// Task; none when a person did it.
+    pub task: Option<Uuid>,
+    /// Agent name or `user`.
+    pub agent: String,
+    /// Path.
+    pub path: String,
+    /// Path before a rename.
+    pub old_path: Option<String>,
+    /// `pending` or `applied`.
+    pub status: String,
+    /// Lines added.
+    pub additions: i64,
+    /// Lines removed.
+    pub deletions: i64,
+}
+
+/// The content of one change.
+#[derive(Clone, Debug)]
+pub struct StoredDiff {
+    /// Task; none when a person did it.
+    pub task: Option<Uuid>,
+    /// Agent name or `user`.
+    pub agent: String,
+    /// Mode before.
+    pub old_mode: Option<String>,
+    /// Mode after.
+    pub new_mode: Option<String>,
+    /// Blob before.
+    pub old_blob: Option<String>,
+    /// Blob after.
+    pub new_blob: Option<String>,
+    /// Unified diff.
+    pub diff: Option<String>,
+}
+
 impl Store {
-    /// The changes of a session, in order.
+    /// Changes of a session, in order, and whether there are more: at most `limit`, and less where they are long.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn changes(
         &self,
-        session: Uuid,
-        status: Option<&str>,
-    ) -> Result<Vec<StoredChange>, StoreError> {
+        filter: &ChangeFilter,
+        limit: i64,
+    ) -> Result<(Vec<StoredChange>, bool), StoreError> {
         let client = self.reads().await?;
         let rows = client
-            .query_typed(sql!("changes/list"), &[(&session, Type::UUID), (&status, Type::TEXT)])
+            .query_typed(
+                sql!("changes/list"),
+                &[
+                    (&filter.session, Type::UUID),
+                    (&filter.task, Type::UUID),
+                    (&filter.status, Type::TEXT),
+                    (&filter.after, Type::UUID),
+                    (&limit, Type::INT8),
+                    (&PAGE_BYTES_MAX, Type::INT8),
+                ],
+            )
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| StoredChange {
-                id: row.get("id"),
-                session: row.get("session_id"),
-                task: row.get("task_id"),
-                agent: row.get("agent"),
-                path: row.get("file_path"),
-                old_path: row.get("old_path"),
-                operation: row.get("operation"),
-                old_mode: row.get("old_mode"),
-                new_mode: row.get("new_mode"),
-                binary: row.get("is_binary"),
-                diff: row.get("diff"),
-                additions: row.get("additions"),
-                deletions: row.get("deletions"),
-                status: row.get("status"),
-                created_at: row.get("created_at"),
-            })
-            .collect())
+        let found: i64 = rows.first().map_or(0, |row| row.get("found"));
+        let more = found >= limit || i64::try_from(rows.len()).is_ok_and(|count| count < found);
+        Ok((rows.iter().map(change).collect(), more))
     }
 
-    /// The newest pending change of a session.
+    /// What made the files of a session what they are, in order.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn newest_pending(&self, session: Uuid) -> Result<Option<Uuid>, StoreError> {
+    pub async fn change_steps(&self, session: Uuid) -> Result<Vec<StoredStep>, StoreError> {
         let client = self.reads().await?;
-        let rows = client.query_typed(sql!("changes/newest_pending"), &[(&session, Type::UUID)]).await?;
-        Ok(rows.first().map(|row| row.get(0)))
+        let rows = client.query_typed(sql!("changes/steps"), &[(&session, Type::UUID)]).await?;
+        let step = |row: &Row| StoredStep {
+            id: row.get("id"),
+            checkpoint: row.get("checkpoint_id"),
+            task: row.get("task_id"),
+            agent: row.get("agent"),
+            path: row.get("file_path"),
+            old_path: row.get("old_path"),
+            status: row.get("status"),
+            additions: row.get("additions"),
+            deletions: row.get("deletions"),
+        };
+        Ok(rows.iter().map(step).collect())
     }
 
-    /// Marks pending changes up to `newest` as applied. Returns how many.
+    /// The contents of those changes, in order.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn mark_applied(&self, session: Uuid, newest: Uuid) -> Result<u64, StoreError> {
+    pub async fn change_diffs(&self, ids: &[Uuid]) -> Result<Vec<StoredDiff>, StoreError> {
+        let client = self.reads().await?;
+        let rows = client.query_typed(sql!("changes/diffs"), &[(&ids, Type::UUID_ARRAY)]).await?;
+        let diff = |row: &Row| StoredDiff {
+            task: row.get("task_id"),
+            agent: row.get("agent"),
+            old_mode: row.get("old_mode"),
+            new_mode: row.get("new_mode"),
+            old_blob: row.get("old_blob"),
+            new_blob: row.get("new_blob"),
+            diff: row.get("diff"),
+        };
+        Ok(rows.iter().map(diff).collect())
+    }
+
+    /// Marks those of them that wait for review as applied. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn mark_applied(&self, ids: &[Uuid]) -> Result<u64, StoreError> {
         let client = self.engine().await?;
-        Ok(client.execute(sql!("changes/applied"), &[&session, &newest]).await?)
+        Ok(client.execute(sql!("changes/mark_applied"), &[&ids]).await?)
+    }
+}
+
+fn change(row: &Row) -> StoredChange {
+    StoredChange {
+        id: row.get("id"),
+        session: row.get("session_id"),
+        task: row.get("task_id"),
+        agent: row.get("agent"),
+        path: row.get("file_path"),
+        old_path: row.get("old_path"),
+        operation: row.get("operation"),
+        old_mode: row.get("old_mode"),
+        new_mode: row.get("new_mode"),
+        binary: row.get("is_binary"),
+        diff: row.get("diff"),
+        additions: row.get("additions"),
+        deletions: row.get("deletions"),
+        status: row.get("status"),
+        created_at: row.get("created_at"),
     }
 }

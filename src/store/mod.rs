@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod changes;
+pub mod checkpoints;
 pub mod connect;
 pub mod enqueue;
 pub mod events;

@@ -6,6 +6,7 @@ mod rows;
 pub use rows::{BeginRow, ChangeRow, ConversationRow, PlaceRow, ResultRow, TurnFacts, UsageRow};
 
 use super::{Store, StoreError, sql, when_busy_again};
+use crate::domain::checkpoint::CheckpointKind;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
@@ -68,8 +69,9 @@ impl Store {
             if !hold(&tx, held).await? {
                 return Ok(false);
             }
-            let save = tx.prepare_cached(sql!("turns/save_checkpoint")).await?;
-            tx.execute(&save, &[&held.0, &Some(task), &None::<i64>, &"interrupted", &commit, &node]).await?;
+            let kind = CheckpointKind::Interrupted;
+            save_checkpoint(&tx, &NewCheckpoint { session: held.0, node, kind, commit }, Some(task), None)
+                .await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -91,8 +93,9 @@ impl Store {
             let c = &begin.conversation;
             let (task, fence) = (Some(begin.task), Some(begin.fence));
             let task_only: [&(dyn ToSql + Sync); 1] = [&begin.task];
-            let saved: [&(dyn ToSql + Sync); 6] =
-                [&begin.session, &task, &fence, &"before", &begin.checkpoint, &begin.node];
+            let before = CheckpointKind::Before.as_str();
+            let saved: [&(dyn ToSql + Sync); 7] =
+                [&begin.session, &task, &fence, &before, &begin.checkpoint, &begin.node, &None::<i64>];
             let active: [&(dyn ToSql + Sync); 8] = [
                 &begin.session,
                 &c.agent,
@@ -107,17 +110,18 @@ impl Store {
             let all = async {
                 let all = futures::try_join!(
                     tx.execute(&start, &task_only),
-                    tx.execute(&checkpoint, &saved),
+                    tx.query_one(&checkpoint, &saved),
                     tx.execute(&conversation, &active),
                 );
                 all.map_err(StoreError::from)
             };
-            let (held, _) = futures::try_join!(hold_by(&tx, &hold, (begin.session, begin.fence)), all)?;
+            let held = hold_by(&tx, &hold, (begin.session, begin.fence));
+            let (held, (_, checkpoint, _)) = futures::try_join!(held, all)?;
             if !held {
                 return Ok(false);
             }
             let (by_task, by) = &begin.found_by;
-            save_changes(&tx, begin.session, *by_task, by, &begin.found).await?;
+            save_changes(&tx, begin.session, (*by_task, by), &begin.found, Some(checkpoint.get(0))).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -134,10 +138,11 @@ impl Store {
         commit: &str,
         node: Uuid,
     ) -> Result<(), StoreError> {
-        let client = self.engine().await?;
-        let save = client.prepare_cached(sql!("turns/save_checkpoint")).await?;
-        client.execute(&save, &[&session, &None::<Uuid>, &None::<i64>, &"final", &commit, &node]).await?;
-        Ok(())
+        let mut client = self.engine().await?;
+        let tx = client.transaction().await?;
+        let kind = CheckpointKind::Final;
+        save_checkpoint(&tx, &NewCheckpoint { session, node, kind, commit }, None, None).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Stores what a turn leaves behind. False when the lease is lost.
@@ -157,10 +162,12 @@ impl Store {
                 tx.execute(&output, &[&result.task, text]).await
             };
             let save_checkpoint = async {
-                let Some(commit) = &result.checkpoint else { return Ok(0) };
+                let Some(commit) = &result.checkpoint else { return Ok(None) };
                 let (task, fence) = (Some(result.task), Some(result.fence));
-                tx.execute(&checkpoint, &[&result.session, &task, &fence, &"after", commit, &result.node])
-                    .await
+                let after = CheckpointKind::After.as_str();
+                let row: [&(dyn ToSql + Sync); 7] =
+                    [&result.session, &task, &fence, &after, commit, &result.node, &None::<i64>];
+                Ok(Some(tx.query_one(&checkpoint, &row).await?.get::<_, i64>(0)))
             };
             let save_usage = async {
                 let Some(UsageRow { model, tokens: [input, written, reasoning, read, write], cost_usd }) =
@@ -189,11 +196,12 @@ impl Store {
             let all = async {
                 futures::try_join!(save_output, save_checkpoint, save_usage).map_err(StoreError::from)
             };
-            let (held, _) = futures::try_join!(held, all)?;
+            let (held, (_, checkpoint, _)) = futures::try_join!(held, all)?;
             if !held {
                 return Ok(false);
             }
-            save_changes(&tx, result.session, Some(result.task), &result.agent, &result.changes).await?;
+            let by = (Some(result.task), result.agent.as_str());
+            save_changes(&tx, result.session, by, &result.changes, checkpoint).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -236,12 +244,34 @@ async fn hold_by(
     Ok(tx.query_opt(hold, &[&session, &fence]).await?.is_some())
 }
 
-async fn save_changes(
+/// A checkpoint to be recorded.
+pub(super) struct NewCheckpoint<'a> {
+    pub(super) session: Uuid,
+    pub(super) node: Uuid,
+    pub(super) kind: CheckpointKind,
+    pub(super) commit: &'a str,
+}
+
+/// Records a checkpoint, of a task's turn or a person's; its id.
+pub(super) async fn save_checkpoint(
+    tx: &deadpool_postgres::Transaction<'_>,
+    new: &NewCheckpoint<'_>,
+    task: Option<Uuid>,
+    restores: Option<i64>,
+) -> Result<i64, StoreError> {
+    let save = tx.prepare_cached(sql!("turns/save_checkpoint")).await?;
+    let row: [&(dyn ToSql + Sync); 7] =
+        [&new.session, &task, &None::<i64>, &new.kind.as_str(), &new.commit, &new.node, &restores];
+    Ok(tx.query_one(&save, &row).await?.get(0))
+}
+
+/// Stores what a turn (or `user`) changed, held by that checkpoint.
+pub(super) async fn save_changes(
     tx: &deadpool_postgres::Transaction<'_>,
     session: Uuid,
-    task: Option<Uuid>,
-    agent: &str,
+    (task, agent): (Option<Uuid>, &str),
     changes: &[ChangeRow],
+    checkpoint: Option<i64>,
 ) -> Result<(), StoreError> {
     if changes.is_empty() {
         return Ok(());
@@ -268,6 +298,7 @@ async fn save_changes(
             &column(changes, |c| c.diff.as_deref()),
             &column(changes, |c| c.additions),
             &column(changes, |c| c.deletions),
+            &checkpoint,
         ],
     )
     .await?;

@@ -2,6 +2,7 @@
 
 mod agent;
 mod change;
+mod checkpoint;
 mod permission;
 mod problem;
 mod project;
@@ -11,7 +12,10 @@ mod token;
 mod usage;
 
 pub use agent::AgentView;
-pub use change::{AppliedView, ApplyChanges, ChangeView};
+pub use change::{
+    AppliedView, ApplyChanges, ChangeView, ContributionView, FileView, LineView, RejectChanges, RejectedView,
+};
+pub use checkpoint::CheckpointView;
 pub use permission::PermissionView;
 pub use problem::Problem;
 pub use project::{NewProject, NewWorkspace, ProjectView, WorkspaceView};

@@ -8,56 +8,92 @@ use super::hub::is_object_id;
 use super::layout::Site;
 use super::lock::Lock;
 use super::project::{self, LocalRepository, Project};
-use super::{Applied, ProjectSource, checkpoint, stores};
+use super::{ProjectSource, changes, checkpoint, pick, stores};
+use crate::domain::change::{Chosen, FileChange};
 use std::fs::{self, File};
 use std::path::Path;
 
-/// What is to be made.
-pub(super) struct Target<'a> {
-    /// The branch.
-    pub branch: &'a str,
-    /// The commit's message.
-    pub message: &'a str,
+/// A branch that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Its name.
+    pub branch: String,
+    /// Its commit.
+    pub commit: String,
+    /// The commit of the project that it stands on.
+    pub onto: String,
+    /// True when the project's HEAD was no longer the base, so that a three-way merge was needed.
+    pub merged: bool,
+    /// The files that were taken over with it, without their diffs: those that had changed since they were last.
+    pub files: Vec<FileChange>,
 }
 
-/// Applies what lies between `from_base` and `to`.
+/// What is to be applied, and how.
+#[derive(Clone, Debug)]
+pub struct Apply {
+    /// The commit that the session began at.
+    pub from_base: String,
+    /// The checkpoint that has the change.
+    pub to: String,
+    /// The branch to make.
+    pub branch: String,
+    /// The commit's message.
+    pub message: String,
+    /// Which files.
+    pub chosen: Chosen,
+}
+
+/// Applies what lies between base and checkpoint.
 pub(super) async fn apply(
     site: &Site,
     source: &ProjectSource,
-    from_base: &str,
-    to: &str,
-    target: &Target<'_>,
+    wish: &Apply,
 ) -> Result<Applied, WorktreeError> {
-    check_branch(target.branch)?;
-    if !is_object_id(from_base) {
-        return Err(not_ours(site, from_base));
+    check_branch(&wish.branch)?;
+    if !is_object_id(&wish.from_base) {
+        return Err(not_ours(site, &wish.from_base));
     }
     let lock = site.lock().await?;
-    let saved = checkpoint::find(site, to).await?;
+    let saved = checkpoint::find(site, &wish.to).await?;
     let project = project::find(&site.setup, source).await?;
     if project.key != site.stores.key() {
         return Err(WorktreeError::ProjectUnusable(
             "this is not the project that the session began with".into(),
         ));
     }
+    let accepted = pick::accepted(site).await?;
+    let files = pick::choose(changes::list(site, &accepted, &wish.to).await?, &wish.chosen)?;
+    let (theirs, accepted) = match wish.chosen {
+        Chosen::All => (wish.to.clone(), saved.tree.clone()),
+        Chosen::Files(_) => {
+            let tree = pick::pick(site, &wish.from_base, &wish.to, &files, &lock).await?;
+            let commit =
+                site.git("write the chosen files").args(["commit-tree", &tree, "-p", &wish.from_base]);
+            let commit = commit.args(["-m", "chosen files"]).holding(&lock).run().await?.text();
+            (commit, pick::pick(site, &accepted, &wish.to, &files, &lock).await?)
+        }
+    };
     let onto = {
         let stores_lock = Lock::take(&site.stores.lock).await?;
         stores::bring_head(&site.setup, &site.stores, &project, &stores_lock).await?
     };
-    let merged = onto != from_base;
-    let tree = if merged { merge(site, from_base, &onto, to, &lock).await? } else { saved.tree.clone() };
-    let onto_tree = tree_of(site, &onto).await?;
-    if tree == onto_tree {
+    let merged = onto != wish.from_base;
+    let tree = if merged {
+        merge(site, &wish.from_base, &onto, &theirs, &lock).await?
+    } else {
+        tree_of(site, &theirs).await?
+    };
+    if tree == tree_of(site, &onto).await? {
         return Err(WorktreeError::NothingToApply);
     }
-    let git = site.git("write the commit").args(["commit-tree", &tree, "-p", &onto, "-m", target.message]);
+    let git = site.git("write the commit").args(["commit-tree", &tree, "-p", &onto, "-m", &wish.message]);
     let commit = git.holding(&lock).run().await?.text();
     match &project.local {
-        Some(local) => give(site, local, &onto, &commit, target.branch).await?,
-        None => push(site, &project, &commit, target.branch, &lock).await?,
+        Some(local) => give(site, local, &onto, &commit, &wish.branch).await?,
+        None => push(site, &project, &commit, &wish.branch, &lock).await?,
     }
-    files::write_durably(&site.private.join("applied"), format!("{}\n", saved.tree).as_bytes())?;
-    Ok(Applied { branch: target.branch.to_owned(), commit, onto, merged })
+    pick::accept(site, &accepted)?;
+    Ok(Applied { branch: wish.branch.clone(), commit, onto, merged, files })
 }
 
 /// Three-way, in ours, without files: the change from `base` to `to` on top of `onto`.

@@ -1,38 +1,32 @@
 //! What differs between two states of a worktree, file by file. Asks ours alone; two git processes whatever the number.
 
 use super::error::WorktreeError;
+use super::git::Git;
 use super::hub::is_object_id;
 use super::layout::Site;
 use super::patches::Patches;
 use crate::domain::change::{ChangeOperation, FileChange};
 use crate::domain::text::clean_bytes;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::unix::ffi::OsStrExt;
 
-/// The changed files, in git's order.
+const WHAT: &str = "compare two states";
+
+/// The changed files, in git's order, with their diffs.
 pub(super) async fn changes(site: &Site, from: &str, to: &str) -> Result<Vec<FileChange>, WorktreeError> {
-    for commit in [from, to] {
-        if !is_object_id(commit) {
-            return Err(WorktreeError::NotOurs { commit: commit.into(), session: site.session.to_string() });
-        }
-    }
+    check(site, &[from, to])?;
     if from == to {
         return Ok(Vec::new());
     }
-    let diff = |form: &'static [&'static str]| {
-        let git =
-            site.git("compare two states").args(["diff-tree", "-r", "-M", "--no-ext-diff", "--no-textconv"]);
-        git.args(["--no-color", "--ignore-submodules=none"]).args(form).args([from, to, "--"])
-    };
     let mut patches = Patches::default();
     let mut feed = |bytes: &[u8]| patches.feed(bytes);
-    let (listed, patched) = tokio::join!(
-        diff(&["-z", "--raw", "--numstat", "--no-abbrev"]).run(),
-        diff(&["-p", "--src-prefix=a/", "--dst-prefix=b/"]).stream(&mut feed),
-    );
+    let patch = ["-p", "--src-prefix=a/", "--dst-prefix=b/"];
+    let patch = compare(site).args(patch).args([from, to, "--"]);
+    let (listed, patched) = tokio::join!(list(site, from, to), patch.stream(&mut feed));
     patched?;
-    let mut files = parse(&listed?.stdout).ok_or_else(|| WorktreeError::Git {
-        what: "compare two states",
-        detail: "its answer is not in the form that agentpool knows".into(),
-    })?;
+    let mut files = listed?;
     let mut diffs = patches.finish().into_iter();
     for file in &mut files {
         // git shows a file that became a link, or the reverse, as two patches: one takes away, one adds.
@@ -41,6 +35,59 @@ pub(super) async fn changes(site: &Site, from: &str, to: &str) -> Result<Vec<Fil
         file.diff = parts.map(|parts| parts.concat()).filter(|_| !file.binary);
     }
     Ok(files)
+}
+
+/// The same without their diffs: one git process.
+pub(super) async fn list(site: &Site, from: &str, to: &str) -> Result<Vec<FileChange>, WorktreeError> {
+    check(site, &[from, to])?;
+    if from == to {
+        return Ok(Vec::new());
+    }
+    let listing = ["-z", "--raw", "--numstat", "--no-abbrev"];
+    let listed = compare(site).args(listing).args([from, to, "--"]).run().await?;
+    let unknown = "its answer is not in the form that agentpool knows";
+    parse(&listed.stdout).ok_or_else(|| WorktreeError::Git { what: WHAT, detail: unknown.into() })
+}
+
+/// Everything that differs, or what differs at these paths, as a patch that `git apply` takes: in a file without a name, read
+/// from its start.
+pub(super) async fn patch(
+    site: &Site,
+    from: &str,
+    to: &str,
+    paths: &[Vec<u8>],
+) -> Result<File, WorktreeError> {
+    check(site, &[from, to])?;
+    let failed = WorktreeError::io(&site.private);
+    let mut file = match tempfile::tempfile_in(&site.private) {
+        Ok(file) => file,
+        Err(error) => return Err(failed(error)),
+    };
+    let mut written = Ok(());
+    let mut sink = |bytes: &[u8]| {
+        if written.is_ok() {
+            written = file.write_all(bytes);
+        }
+    };
+    let form = ["-p", "--binary", "--full-index", "--src-prefix=a/", "--dst-prefix=b/"];
+    let git = compare(site).args(form).args([from, to, "--"]);
+    git.args(paths.iter().map(|path| OsStr::from_bytes(path))).literal_paths().stream(&mut sink).await?;
+    written.and_then(|()| file.rewind()).map_err(failed)?;
+    Ok(file)
+}
+
+fn compare(site: &Site) -> Git {
+    let git = site.git(WHAT).args(["diff-tree", "-r", "-M", "--no-ext-diff", "--no-textconv"]);
+    git.args(["--no-color", "--ignore-submodules=none"])
+}
+
+fn check(site: &Site, states: &[&str]) -> Result<(), WorktreeError> {
+    match states.iter().find(|state| !is_object_id(state)) {
+        Some(state) => {
+            Err(WorktreeError::NotOurs { commit: (*state).into(), session: site.session.to_string() })
+        }
+        None => Ok(()),
+    }
 }
 
 fn changes_kind(file: &FileChange) -> bool {
@@ -69,6 +116,7 @@ fn parse(bytes: &[u8]) -> Option<Vec<FileChange>> {
             path: clean_bytes(path),
             path_raw: std::str::from_utf8(path).is_err().then(|| path.to_vec()),
             old_path: renamed.then(|| clean_bytes(first)),
+            old_path_raw: (renamed && std::str::from_utf8(first).is_err()).then(|| first.to_vec()),
             operation: match status {
                 b'A' | b'C' => ChangeOperation::Create,
                 b'D' => ChangeOperation::Delete,

@@ -77,7 +77,8 @@ pub(super) async fn save(
     Ok((Checkpoint { commit: saved.commit, tree: saved.tree, reused, notices }, seen.left_out))
 }
 
-async fn commit(
+/// Writes the commit of a state, and its ref.
+pub(super) async fn commit(
     site: &Site,
     saved: &Saved,
     previous: &str,

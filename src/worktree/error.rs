@@ -38,6 +38,15 @@ pub enum WorktreeError {
     /// The two states are the same, or the project has the change already.
     #[error("there is nothing to apply: the project has this state already")]
     NothingToApply,
+    /// No file of the session has changed since it was last taken over.
+    #[error("there is nothing to reject: no file has changed since it was last applied")]
+    NothingToReject,
+    /// Paths that were chosen are not among the changed files.
+    #[error("{} has not changed: choose among the files that have", paths.join(", "))]
+    NoSuchChange {
+        /// Those that are not.
+        paths: Vec<String>,
+    },
     /// The new content is beyond the caps of a checkpoint.
     #[error(
         "{files} changed files with {bytes} bytes are too much for a checkpoint: add what is built to .gitignore"
@@ -87,6 +96,8 @@ impl WorktreeError {
             | Self::Unknown(_)
             | Self::BranchUnusable { .. }
             | Self::NothingToApply
+            | Self::NothingToReject
+            | Self::NoSuchChange { .. }
             | Self::TooLarge { .. }
             | Self::Git { .. }
             | Self::Timeout { .. }

@@ -150,6 +150,12 @@ impl Git {
         self
     }
 
+    /// Takes every path argument as it is written, not as a pattern.
+    pub(super) fn literal_paths(mut self) -> Self {
+        self.command.env("GIT_LITERAL_PATHSPECS", "1");
+        self
+    }
+
     /// Holds a lock until the child is gone, even when we are gone before it.
     pub(super) fn holding(mut self, lock: &Lock) -> Self {
         self.command.stdin(lock.as_stdin());

@@ -26,13 +26,16 @@ mod create;
 mod error;
 mod files;
 mod git;
+mod hold;
 mod hub;
 mod layout;
 mod lock;
 mod patches;
+mod pick;
 mod project;
 mod prune;
 mod record;
+mod reject;
 mod remove;
 mod repair;
 mod restore;
@@ -40,13 +43,18 @@ mod risk;
 mod snapshot;
 mod stores;
 
+pub use apply::{Applied, Apply};
 pub use error::WorktreeError;
+pub use hold::Hold;
+pub use reject::Rejected;
 pub use remove::{RemoveMode, Removed};
 pub use risk::Risk;
 
-use crate::domain::change::FileChange;
+use crate::domain::change::{Chosen, FileChange};
 use crate::domain::ids::SessionId;
+use hold::Holds;
 use layout::{Layout, Site};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,25 +107,13 @@ pub struct Checkpoint {
     pub notices: Vec<String>,
 }
 
-/// A branch that [`Worktrees::apply`] made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// Its name.
-    pub branch: String,
-    /// Its commit.
-    pub commit: String,
-    /// The commit of the project that it stands on.
-    pub onto: String,
-    /// True when the project's HEAD was no longer the base, so that a three-way merge was needed.
-    pub merged: bool,
-}
-
 /// All worktrees of a node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Worktrees {
     root: PathBuf,
     long_deadline: Duration,
     layout: Arc<OnceCell<Layout>>,
+    holds: Holds,
 }
 
 impl Worktrees {
@@ -129,7 +125,7 @@ impl Worktrees {
     /// The same, where a git that may copy a whole history or cross a network is given up after `long_deadline` (10 minutes
     /// in [`Self::new`]).
     pub fn with_deadline(root: PathBuf, long_deadline: Duration) -> Self {
-        Self { root, long_deadline, layout: Arc::new(OnceCell::new()) }
+        Self { root, long_deadline, layout: Arc::new(OnceCell::new()), holds: Holds::default() }
     }
 
     /// Says whether sessions can be made on a project, before one is. A clone URL is only checked for its form.
@@ -194,12 +190,57 @@ impl Worktrees {
         changes::changes(&wt.site, from, to).await
     }
 
-    /// Puts what lies between `from_base` and the checkpoint `to` on a new branch of the project, as one commit on its
-    /// present HEAD. The project's checkout, index and current branch stay untouched.
+    /// The tree of a session that has been taken over so far: the base's, with what was applied since.
+    ///
+    /// # Errors
+    /// When the session was never ensured here, or git fails.
+    pub async fn accepted(&self, session: SessionId) -> Result<String, WorktreeError> {
+        pick::accepted(&self.layout().await?.known_site(session)?).await
+    }
+
+    /// The files that differ between two states of a session, without their diffs.
+    ///
+    /// # Errors
+    /// When one of them is no commit of ours, or git fails.
+    pub async fn changed(
+        &self,
+        session: SessionId,
+        from: &str,
+        to: &str,
+    ) -> Result<Vec<FileChange>, WorktreeError> {
+        changes::list(&self.layout().await?.known_site(session)?, from, to).await
+    }
+
+    /// What differs between two states of a session as one patch that `git apply` takes, binary files and all, in a file
+    /// without a name: of every file, or of those chosen.
+    ///
+    /// # Errors
+    /// [`WorktreeError::NoSuchChange`] for a file that does not differ; others when git or the disk fails.
+    pub async fn patch(
+        &self,
+        session: SessionId,
+        from: &str,
+        to: &str,
+        chosen: &Chosen,
+    ) -> Result<File, WorktreeError> {
+        let site = self.layout().await?.known_site(session)?;
+        let paths = match chosen {
+            Chosen::All => Vec::new(),
+            Chosen::Files(_) => {
+                let files = pick::choose(changes::list(&site, from, to).await?, chosen)?;
+                files.iter().flat_map(FileChange::raw_paths).map(<[u8]>::to_vec).collect()
+            }
+        };
+        changes::patch(&site, from, to, &paths).await
+    }
+
+    /// Puts the change, or the chosen files of it, on a new branch of the project, as one commit on its present HEAD. The
+    /// project's checkout, index and current branch stay untouched.
     ///
     /// # Errors
     /// [`WorktreeError::Conflict`] when it does not go onto the project's HEAD: then nothing was touched.
-    /// [`WorktreeError::BranchUnusable`] for a bad name or one that exists; [`WorktreeError::NothingToApply`].
+    /// [`WorktreeError::BranchUnusable`] for a bad name or one that exists; [`WorktreeError::NoSuchChange`] for a chosen
+    /// file that has not changed since it was last applied; [`WorktreeError::NothingToApply`].
     ///
     /// # Cancel safety
     /// May be dropped at any point: the branch exists whole, or not at all.
@@ -207,13 +248,36 @@ impl Worktrees {
         &self,
         project: &ProjectSource,
         session: SessionId,
-        from_base: &str,
-        to: &str,
-        branch: &str,
-        message: &str,
+        wish: &Apply,
     ) -> Result<Applied, WorktreeError> {
         let site = self.layout().await?.known_site(session)?;
-        apply::apply(&site, project, from_base, to, &apply::Target { branch, message }).await
+        apply::apply(&site, project, wish).await
+    }
+
+    /// Takes changed files back to what they were when they were last applied, or at the base. What was there is saved
+    /// before, as a checkpoint. Whoever calls holds the worktree ([`Self::try_hold`]).
+    ///
+    /// # Errors
+    /// [`WorktreeError::NoSuchChange`] for a chosen file that has not changed; [`WorktreeError::NothingToReject`]; others
+    /// when git or the disk fails.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any point; the next [`Self::ensure`] finishes it.
+    pub async fn reject(&self, wt: &Worktree, chosen: &Chosen) -> Result<Rejected, WorktreeError> {
+        reject::reject(&wt.site, chosen).await
+    }
+
+    /// Waits until nobody else of this process is at work in the worktree, and holds it.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any point.
+    pub async fn hold(&self, session: SessionId) -> Hold {
+        self.holds.take(session).await
+    }
+
+    /// Holds the worktree, unless somebody is at work in it.
+    pub fn try_hold(&self, session: SessionId) -> Option<Hold> {
+        self.holds.try_take(session)
     }
 
     /// What a removal would take away that is nowhere else but in checkpoints.

@@ -2,6 +2,7 @@
 
 use super::error::WorktreeError;
 use super::files;
+use crate::domain::ids::SessionId;
 use std::path::Path;
 
 /// One session's record.
@@ -34,6 +35,15 @@ impl Record {
     /// The record in a session's folder.
     pub(super) fn load(private: &Path) -> Option<Self> {
         Self::parse(&files::read_line(&private.join("record"))?)
+    }
+
+    /// The record of a worktree that is there.
+    ///
+    /// # Errors
+    /// [`WorktreeError::Unknown`] when it never was, or was removed.
+    pub(super) fn ready(private: &Path, session: SessionId) -> Result<Self, WorktreeError> {
+        let record = Self::load(private).filter(|record| record.phase != Phase::Removed);
+        record.ok_or_else(|| WorktreeError::Unknown(session.to_string()))
     }
 
     /// Writes it, durably.

@@ -18,9 +18,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 pub(super) async fn restore(site: &Site, commit: &str) -> Result<(), WorktreeError> {
     let lock = site.lock().await?;
     let saved = checkpoint::find(site, commit).await?;
-    let record = Record::load(&site.private)
-        .filter(|record| record.phase != Phase::Removed)
-        .ok_or_else(|| WorktreeError::Unknown(site.session.to_string()))?;
+    let record = Record::ready(&site.private, site.session)?;
     record.in_phase(Phase::Restoring(saved.commit.clone())).save(&site.private)?;
     let mut notices = Vec::new();
     all(site, &saved, &lock, &mut notices).await?;

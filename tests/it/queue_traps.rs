@@ -33,6 +33,7 @@ fn change() -> FileChange {
         path: "a.txt".into(),
         path_raw: None,
         old_path: None,
+        old_path_raw: None,
         operation: ChangeOperation::Create,
         old_mode: None,
         new_mode: Some("100644".into()),

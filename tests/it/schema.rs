@@ -5,6 +5,7 @@ use crate::support::queue::{Queue, connect, plain};
 use agentpool::dispatch::task_source::AppendOutcome;
 use agentpool::domain::agent::{AgentName, BackendKind, PermissionRule};
 use agentpool::domain::change::ChangeOperation;
+use agentpool::domain::checkpoint::CheckpointKind;
 use agentpool::domain::failure::FailureReason;
 use agentpool::domain::permission::{
     Access, PermissionDecision, PermissionKind, PermissionRequest, PermissionStatus,
@@ -157,7 +158,7 @@ async fn the_checks_repeat_the_enums_of_the_domain() {
     let queue = Queue::new().await;
     let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let backends = words(&BackendKind::ALL.map(BackendKind::as_str));
-    let lists: [(&str, &str, Vec<String>); 10] = [
+    let lists: [(&str, &str, Vec<String>); 11] = [
         ("tasks", "status", words(&TaskStatus::ALL.map(TaskStatus::as_str))),
         ("tasks", "failure_reason", words(&FailureReason::ALL.map(FailureReason::as_str))),
         ("agents", "backend", backends.clone()),
@@ -165,6 +166,7 @@ async fn the_checks_repeat_the_enums_of_the_domain() {
         ("agent_sessions", "status", words(&AgentSessionStatus::ALL.map(AgentSessionStatus::as_str))),
         ("sessions", "permission_policy", words(&PermissionRule::ALL.map(PermissionRule::as_str))),
         ("sessions", "status", words(&SessionStatus::ALL.map(SessionStatus::as_str))),
+        ("checkpoints", "kind", words(&CheckpointKind::ALL.map(CheckpointKind::as_str))),
         ("pending_changes", "operation", words(&ChangeOperation::ALL.map(ChangeOperation::as_str))),
         ("permission_requests", "kind", words(&PermissionKind::ALL.map(PermissionKind::as_str))),
         ("permission_requests", "status", words(&PermissionStatus::ALL.map(PermissionStatus::as_str))),

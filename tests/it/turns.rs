@@ -79,7 +79,7 @@ async fn a_write_becomes_a_change_with_the_agents_name_and_is_applied_as_a_branc
         ("notes.txt", "scripted", "create", Some(task.id))
     );
     let path = format!("/api/sessions/{}/changes/apply", session.id);
-    let body = ApplyChanges { branch: Some("from-agent".into()), message: None };
+    let body = ApplyChanges { branch: Some("from-agent".into()), message: None, ..ApplyChanges::default() };
     let applied: AppliedView = node.post(&path, &body, StatusCode::OK).await;
     assert_eq!((applied.branch.as_str(), applied.changes), ("from-agent", 1));
     let shown = crate::support::repos::git(&node.project, &["show", "from-agent:notes.txt"]);
@@ -356,7 +356,7 @@ async fn what_a_forced_close_kept_as_a_checkpoint_can_be_applied() {
     assert!(gone.worktree_removed);
     let view: SessionView = node.get(&path).await;
     assert_eq!(view.worktree, None);
-    let body = ApplyChanges { branch: Some("rescued".into()), message: None };
+    let body = ApplyChanges { branch: Some("rescued".into()), message: None, ..ApplyChanges::default() };
     let applied: AppliedView = node.post(&format!("{path}/changes/apply"), &body, StatusCode::OK).await;
     assert_eq!(applied.changes, 1);
     let shown = crate::support::repos::git(&node.project, &["show", "rescued:notes.txt"]);

@@ -13,11 +13,12 @@ mod kill;
 mod planted;
 mod remove;
 mod restore;
+mod review;
 
 use crate::support::repos::Repos;
-use agentpool::domain::change::FileChange;
+use agentpool::domain::change::{Chosen, FileChange};
 use agentpool::domain::ids::SessionId;
-use agentpool::worktree::{ProjectSource, Worktree, Worktrees};
+use agentpool::worktree::{Apply, ProjectSource, Worktree, Worktrees};
 use std::path::{Path, PathBuf};
 
 fn session() -> SessionId {
@@ -32,6 +33,17 @@ async fn ensured(repos: &Repos, id: SessionId) -> (Worktrees, Worktree) {
     let all = Worktrees::new(repos.data.clone());
     let wt = all.ensure(&source(repos), id).await.expect("a worktree");
     (all, wt)
+}
+
+/// Everything between base and checkpoint.
+fn all_of(from_base: &str, to: &str, branch: &str, message: &str) -> Apply {
+    Apply {
+        from_base: from_base.into(),
+        to: to.into(),
+        branch: branch.into(),
+        message: message.into(),
+        chosen: Chosen::All,
+    }
 }
 
 fn hub_of(wt: &Worktree) -> PathBuf {

@@ -12,13 +12,15 @@ use crate::domain::text::RETOLD;
 use crate::domain::turn::TurnRef;
 use crate::failpoint::failpoint;
 use crate::pool::SlotGuard;
-use crate::worktree::{INTERRUPTED, ProjectSource, Worktree};
+use crate::worktree::{Hold, INTERRUPTED, ProjectSource, Worktree};
 
 /// How much of an earlier conversation is told again, in bytes: some 8,000 tokens.
 const RETOLD_BYTES_MAX: usize = 32 << 10;
 
 /// A turn that can be prompted.
 pub(super) struct Ready {
+    /// Nobody else is at work in the worktree until the turn is over.
+    pub(super) _hold: Hold,
     pub(super) worktree: Worktree,
     pub(super) checkpoint: String,
     pub(super) slot: SlotGuard,
@@ -49,6 +51,7 @@ impl Turn<'_> {
         if !facts.open {
             return Err(TurnFailure::Cancelled);
         }
+        let hold = self.engine.worktrees.hold(self.task.lease.session).await;
         let worktree = self.worktree(&facts).await?;
         let resuming = resuming(&facts, profile);
         let mut notices = worktree.notices.clone();
@@ -76,7 +79,8 @@ impl Turn<'_> {
         notices.extend(told);
         self.begin(profile, &handle, &start.checkpoint, start.found).await?;
         let permission = profile.permission.of_session(facts.permission);
-        Ok(Ready { worktree, checkpoint: start.checkpoint, slot, handle, text, notices, permission })
+        let checkpoint = start.checkpoint;
+        Ok(Ready { _hold: hold, worktree, checkpoint, slot, handle, text, notices, permission })
     }
 
     async fn worktree(&self, facts: &TurnFacts) -> Result<Worktree, TurnFailure> {

@@ -2,7 +2,6 @@
 
 use super::super::task_source::{EventBatch, Finish, FinishOutcome, SourceError, Standing};
 use crate::domain::agent::AgentName;
-use crate::domain::change::{DIFF_BYTES_MAX, FileChange};
 use crate::domain::ids::{Fence, SessionId, TaskId, WorkspaceId};
 use crate::domain::permission::PermissionStatus;
 use crate::domain::task::{ClaimedTask, Lease, TaskSettings};
@@ -10,7 +9,6 @@ use crate::domain::text;
 use crate::store::events::{NewBatch, NewEvent};
 use crate::store::permissions::StandingRow;
 use crate::store::queue::{ClaimedRow, FinishRow, Finished};
-use crate::store::turns::ChangeRow;
 use crate::wire;
 
 pub(super) fn finish_row(finish: &Finish) -> FinishRow {
@@ -96,23 +94,5 @@ pub(super) fn standing_of(row: Option<StandingRow>) -> Result<Standing, SourceEr
         _ if status == PermissionStatus::Cancelled.as_str() => Err(SourceError::LostLease),
         // Expired by this call, or by one before it whose reply was lost.
         _ => Ok(Standing::Expired),
-    }
-}
-
-pub(super) fn change_row(change: &FileChange) -> ChangeRow {
-    ChangeRow {
-        path: text::clean(change.path.clone()),
-        old_path: change.old_path.clone().map(text::clean),
-        path_raw: change.path_raw.clone(),
-        operation: change.operation.as_str(),
-        old_mode: change.old_mode.clone(),
-        new_mode: change.new_mode.clone(),
-        binary: change.binary,
-        old_blob: change.old_blob.clone(),
-        new_blob: change.new_blob.clone(),
-        // A NUL grows when it is cleaned; what no longer fits is left out, as a diff too large is.
-        diff: change.diff.clone().map(text::clean).filter(|diff| diff.len() <= DIFF_BYTES_MAX),
-        additions: change.additions,
-        deletions: change.deletions,
     }
 }

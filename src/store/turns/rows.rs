@@ -1,5 +1,7 @@
 //! Rows of a turn, in and out.
 
+use crate::domain::change::{DIFF_BYTES_MAX, FileChange};
+use crate::domain::text;
 use uuid::Uuid;
 
 /// What is known of a session and one of its conversations.
@@ -115,6 +117,26 @@ pub struct ChangeRow {
     pub additions: i64,
     /// Lines removed.
     pub deletions: i64,
+}
+
+impl From<&FileChange> for ChangeRow {
+    fn from(change: &FileChange) -> Self {
+        Self {
+            path: text::clean(change.path.clone()),
+            old_path: change.old_path.clone().map(text::clean),
+            path_raw: change.path_raw.clone(),
+            operation: change.operation.as_str(),
+            old_mode: change.old_mode.clone(),
+            new_mode: change.new_mode.clone(),
+            binary: change.binary,
+            old_blob: change.old_blob.clone(),
+            new_blob: change.new_blob.clone(),
+            // A NUL grows when it is cleaned; what no longer fits is left out, as a diff too large is.
+            diff: change.diff.clone().map(text::clean).filter(|diff| diff.len() <= DIFF_BYTES_MAX),
+            additions: change.additions,
+            deletions: change.deletions,
+        }
+    }
 }
 
 /// What a turn cost.

@@ -22,6 +22,9 @@ pub struct Problem {
     /// What would be lost, where a worktree would go with work that is nowhere else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub risk: Vec<String>,
+    /// The files that it is about: those in conflict, or those that have not changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
     /// Names the request in the service's log; also in the header `X-Request-Id`.
     #[serde(default)]
     pub request_id: String,

@@ -3,8 +3,8 @@
 use crate::support::cli::User;
 use crate::support::node::{PATIENCE, Talk, TestNode, scripted_config};
 use agentpool::wire::api::{
-    NewProject, NewSession, NewTask, NewToken, NewTokenView, NewWorkspace, PermissionView, Problem,
-    ProjectView, SessionView, TaskView, TokenView, WorkspaceView,
+    CheckpointView, NewProject, NewSession, NewTask, NewToken, NewTokenView, NewWorkspace, PermissionView,
+    Problem, ProjectView, SessionView, TaskView, TokenView, WorkspaceView,
 };
 use futures::StreamExt;
 use reqwest::{Method, StatusCode};
@@ -75,6 +75,12 @@ async fn a_client_sees_its_workspace_and_nothing_of_another() {
         format!("/api/sessions/{s}/events"),
         format!("/api/sessions/{s}/messages"),
         format!("/api/sessions/{s}/changes"),
+        format!("/api/sessions/{s}/files"),
+        format!("/api/sessions/{s}/diff"),
+        format!("/api/sessions/{s}/lines?path=a.txt"),
+        format!("/api/sessions/{s}/checkpoints"),
+        format!("/api/tasks/{t}/changes"),
+        format!("/api/tasks/{t}/diff"),
         format!("/api/tasks/{t}"),
         format!("/api/tasks/{t}/events"),
         format!("/api/tasks/{t}/messages"),
@@ -82,9 +88,14 @@ async fn a_client_sees_its_workspace_and_nothing_of_another() {
         assert_eq!(status(&others, Method::GET, &path).await, StatusCode::NOT_FOUND, "{path}");
         assert_eq!(status(&mine, Method::GET, &path).await, StatusCode::OK, "{path}");
     }
+    let checkpoints: Vec<CheckpointView> = mine.get(&format!("/api/sessions/{s}/checkpoints")).await;
+    let checkpoint = checkpoints[0].id;
+    let all = json!({"all": true});
+    others.post::<Problem>(&format!("/api/sessions/{s}/changes/reject"), &all, StatusCode::NOT_FOUND).await;
     for path in [
         format!("/api/sessions/{s}/close"),
         format!("/api/sessions/{s}/changes/apply"),
+        format!("/api/sessions/{s}/checkpoints/{checkpoint}/restore"),
         format!("/api/tasks/{}/cancel", asks.id),
         format!("/api/tasks/{t}/retry"),
     ] {

@@ -106,6 +106,7 @@ async fn no_report_of_a_turn_can_be_refused_for_its_letters() {
         path: BAD.into(),
         path_raw: Some(b"a\xff".to_vec()),
         old_path: Some(BAD.into()),
+        old_path_raw: None,
         operation: ChangeOperation::Rename,
         old_mode: Some("100644".into()),
         new_mode: Some("100644".into()),

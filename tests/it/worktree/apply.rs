@@ -1,6 +1,6 @@
 //! A change reaches a new branch of the project, or nothing does.
 
-use super::{ensured, session, source};
+use super::{all_of, ensured, session, source};
 use crate::support::repos::{Repos, commit_all, files, git, picture, try_git, write};
 use agentpool::worktree::WorktreeError;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -17,7 +17,7 @@ async fn an_applied_change_is_one_commit_on_a_new_branch_and_nothing_else_moves(
     git(&repos.user, &["add", "a.txt"]);
     let (files_before, index) = (files(&repos.user), std::fs::read(repos.user.join(".git/index")).unwrap());
     let done = all
-        .apply(&source(&repos), wt.session, &wt.base_commit, &after.commit, "fix/it", "Fix it")
+        .apply(&source(&repos), wt.session, &all_of(&wt.base_commit, &after.commit, "fix/it", "Fix it"))
         .await
         .expect("applied");
     assert!(!done.merged);
@@ -54,7 +54,7 @@ async fn a_change_goes_three_way_onto_a_head_that_moved_and_a_conflict_touches_n
     write(&wt.path, "src/b.txt", "agent\n");
     let apply = |branch: &'static str, to: String| {
         let (all, id, base, project) = (all.clone(), wt.session, wt.base_commit.clone(), source(&repos));
-        async move { all.apply(&project, id, &base, &to, branch, "m").await }
+        async move { all.apply(&project, id, &all_of(&base, &to, branch, "m")).await }
     };
     let conflicting = apply("conflicting", after.commit.clone()).await;
     assert!(
@@ -81,7 +81,8 @@ async fn a_conflict_leaves_the_project_byte_identical() {
     write(&repos.user, "a.txt", "user\n");
     commit_all(&repos.user, "user");
     let before = picture(&repos.user);
-    let refused = all.apply(&source(&repos), wt.session, &wt.base_commit, &after.commit, "b", "m").await;
+    let refused =
+        all.apply(&source(&repos), wt.session, &all_of(&wt.base_commit, &after.commit, "b", "m")).await;
     assert!(matches!(refused, Err(WorktreeError::Conflict { .. })), "{refused:?}");
     assert!(picture(&repos.user) == before);
 }
@@ -91,15 +92,16 @@ async fn f83_apply_refuses_a_branch_that_exists_and_a_change_that_is_none() {
     let repos = Repos::new();
     let (all, wt) = ensured(&repos, session()).await;
     let same = all.checkpoint(&wt, "same").await.expect("saved");
-    let none = all.apply(&source(&repos), wt.session, &wt.base_commit, &same.commit, "x", "m").await;
+    let none = all.apply(&source(&repos), wt.session, &all_of(&wt.base_commit, &same.commit, "x", "m")).await;
     assert!(matches!(none, Err(WorktreeError::NothingToApply)), "{none:?}");
     write(&wt.path, "new", "n");
     let after = all.checkpoint(&wt, "after").await.expect("saved");
     git(&repos.user, &["branch", "deep/er"]);
     let before = picture(&repos.user);
     for branch in ["main", "main/x", "deep", "--force", "../x"] {
-        let refused =
-            all.apply(&source(&repos), wt.session, &wt.base_commit, &after.commit, branch, "m").await;
+        let refused = all
+            .apply(&source(&repos), wt.session, &all_of(&wt.base_commit, &after.commit, branch, "m"))
+            .await;
         assert!(matches!(refused, Err(WorktreeError::BranchUnusable { .. })), "{branch}: {refused:?}");
     }
     assert!(picture(&repos.user) == before, "not even objects are left there");
@@ -117,7 +119,7 @@ async fn a_branch_in_a_repository_of_another_account_belongs_to_that_account() {
     let (all, wt) = ensured(&repos, session()).await;
     write(&wt.path, "new", "n");
     let after = all.checkpoint(&wt, "after").await.expect("saved");
-    all.apply(&source(&repos), wt.session, &wt.base_commit, &after.commit, "theirs", "m")
+    all.apply(&source(&repos), wt.session, &all_of(&wt.base_commit, &after.commit, "theirs", "m"))
         .await
         .expect("applied");
     let owner = std::fs::metadata(&repos.user).unwrap().uid();

@@ -1,6 +1,6 @@
 //! Worktrees are made whole, once, from every kind of project.
 
-use super::{ensured, hub_of, ours_of, session, source};
+use super::{all_of, ensured, hub_of, ours_of, session, source};
 use crate::support::repos::{Repos, commit_all, git, picture, read, write};
 use agentpool::domain::failure::FailureReason;
 use agentpool::worktree::{ProjectSource, WorktreeError, Worktrees};
@@ -106,11 +106,12 @@ async fn a_clone_url_is_fetched_and_a_change_is_pushed_to_a_new_branch_there() {
     write(&wt.path, "new.txt", "x\n");
     let after = all.checkpoint(&wt, "after").await.expect("saved");
     let done = all
-        .apply(&url, wt.session, &wt.base_commit, &after.commit, "fix/it", "Fix it")
+        .apply(&url, wt.session, &all_of(&wt.base_commit, &after.commit, "fix/it", "Fix it"))
         .await
         .expect("pushed");
     assert_eq!(git(&root.join("remote.git"), &["rev-parse", "fix/it"]), done.commit);
-    let again = all.apply(&url, wt.session, &wt.base_commit, &after.commit, "fix/it", "Fix it again").await;
+    let again =
+        all.apply(&url, wt.session, &all_of(&wt.base_commit, &after.commit, "fix/it", "Fix it again")).await;
     assert!(matches!(again, Err(WorktreeError::BranchUnusable { .. })), "{again:?}");
 }
 

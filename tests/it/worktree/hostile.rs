@@ -1,6 +1,6 @@
 //! Nothing that an agent plants runs in our git, and the project stays as it is.
 
-use super::{change, ensured, hub_of, ours_of, session, source};
+use super::{all_of, change, ensured, hub_of, ours_of, session, source};
 use crate::support::repos::{Repos, commit_all, git, picture, read, try_git, write};
 use agentpool::worktree::{RemoveMode, WorktreeError};
 use std::os::unix::fs::PermissionsExt;
@@ -112,7 +112,7 @@ async fn s16_nothing_that_an_agent_plants_runs_in_our_git() {
     all.checkpoint(&other, "other").await.expect("saved");
     write(&repos.user, "a.txt", "zero\none\ntwo\nthree\n");
     commit_all(&repos.user, "moved");
-    all.apply(&source(&repos), wt.session, &wt.base_commit, &saved.commit, "b", "m")
+    all.apply(&source(&repos), wt.session, &all_of(&wt.base_commit, &saved.commit, "b", "m"))
         .await
         .map(drop)
         .unwrap_or_else(|err| {

@@ -1,6 +1,6 @@
 //! S17 and S18: filters that a project names, and repositories that an agent plants.
 
-use super::{ensured, ours_of, session, source};
+use super::{all_of, ensured, ours_of, session, source};
 use crate::support::repos::{Repos, commit_all, git, read, try_git, write};
 use agentpool::worktree::{ProjectSource, RemoveMode};
 use std::os::unix::fs::PermissionsExt;
@@ -46,7 +46,9 @@ async fn s17_filters_that_a_project_configures_run_neither_at_checkout_nor_at_a_
     let saved = all.checkpoint(&wt, "x").await.expect("saved");
     assert_eq!(git(&ours_of(&wt), &["show", &format!("{}:a.txt", saved.commit)]), "one\ntwo\nevil");
     all.restore(&wt, &wt.base_commit).await.expect("restored");
-    all.apply(&source(&repos), wt.session, &wt.base_commit, &saved.commit, "b", "m").await.expect("applied");
+    all.apply(&source(&repos), wt.session, &all_of(&wt.base_commit, &saved.commit, "b", "m"))
+        .await
+        .expect("applied");
     all.remove(&wt, RemoveMode::Force).await.expect("removed");
     assert!(!marker.exists());
 }
