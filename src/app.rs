@@ -27,7 +27,7 @@ use crate::dispatch::pg_source::PgSource;
 use crate::dispatch::rescuer;
 use crate::domain::agent::{AgentName, AgentProfile};
 use crate::domain::ids::{Incarnation, NodeId, SessionId};
-use crate::http::{Api, Doors, Feed, Gate, Token};
+use crate::http::{Api, Doors, Feed, Gate, Tls, Token};
 use crate::pool::AgentPool;
 use crate::pool::eviction::Limits;
 use crate::process::Shims;
@@ -75,6 +75,7 @@ pub struct Node {
 
 /// All of a node but its database, which outlives it.
 struct Running {
+    scheme: &'static str,
     addr: SocketAddr,
     token: String,
     store: Store,
@@ -120,13 +121,14 @@ impl Node {
     /// # Cancel safety
     /// Dropped half-way, what was started ends by its lifelines.
     pub async fn start(config: Config, program: PathBuf, shutdown: Shutdown) -> Result<Self, AppError> {
+        let tls = config.tls.as_ref().map(|tls| Tls::load(&tls.certificate, &tls.key)).transpose()?;
         let folder = DataFolder::open(&config.data_dir).await?;
         let node = folder.node_id()?;
         let shims = Shims::new(program, format!("agentpool-{node}"), Some(folder.lock()));
         // The lock is ours, so no shim of an earlier start is left; what escaped one is ended here.
         shims.sweep().await;
         let database = Database::open(&config, &folder, &shims).await?;
-        match Self::start_on(&config, node, folder, shims.clone(), &database, shutdown).await {
+        match Self::start_on(&config, tls, node, folder, shims.clone(), &database, shutdown).await {
             Ok(running) => Ok(Self { running, database }),
             Err(error) => {
                 database.stop().await;
@@ -137,6 +139,7 @@ impl Node {
 
     async fn start_on(
         config: &Config,
+        tls: Option<Tls>,
         node: NodeId,
         folder: DataFolder,
         shims: Shims,
@@ -230,12 +233,14 @@ impl Node {
         let listening = tokio::net::TcpListener::bind(config.listen).await;
         let socket = listening.map_err(|source| AppError::Listen { addr: config.listen, source })?;
         let addr = socket.local_addr().map_err(|source| AppError::Listen { addr: config.listen, source })?;
-        keepers.spawn(serve_http(socket, api, closing.clone(), shutdown.clone()));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        keepers.spawn(serve_http(socket, tls, api, closing.clone(), shutdown.clone()));
 
         let pace = Pace { poll: config.poll(), drain_timeout: config.drain_timeout() };
         let mut dispatcher = JoinSet::new();
         dispatcher.spawn(dispatcher::run(engine, pace, shutdown.clone()));
         Ok(Running {
+            scheme,
             addr,
             token,
             store,
@@ -253,7 +258,7 @@ impl Node {
 
     /// Where the API answers.
     pub fn url(&self) -> String {
-        format!("http://{}", self.running.addr)
+        format!("{}://{}", self.running.scheme, self.running.addr)
     }
 
     /// The API's token.

@@ -2,6 +2,7 @@
 
 use super::data_folder::DataFolderError;
 use super::postgres::DatabaseError;
+use crate::http::TlsError;
 use crate::store::StoreError;
 use crate::store::migrate::MigrateError;
 use crate::store::probe::NotificationsError;
@@ -41,6 +42,9 @@ pub enum AppError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Nor will it.
     #[error(transparent)]
     Notifications(#[from] NotificationsError),

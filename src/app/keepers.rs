@@ -2,7 +2,7 @@
 //! it is given.
 
 use crate::domain::ids::{NodeId, SessionId};
-use crate::http::{Api, Feed, FeedWake};
+use crate::http::{Api, Feed, FeedWake, Tls};
 use crate::pool::AgentPool;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -114,11 +114,12 @@ pub(super) async fn upkeep(store: Store, node: NodeId, events_days: u16) {
 
 pub(super) async fn serve_http(
     socket: tokio::net::TcpListener,
+    tls: Option<Tls>,
     api: Api,
     closing: CancellationToken,
     shutdown: Shutdown,
 ) {
-    let serving = crate::http::serve(socket, api);
+    let serving = crate::http::serve(socket, tls, api);
     let bounded = async {
         closing.cancelled().await;
         tokio::select! {

@@ -1,13 +1,14 @@
 //! Speaks HTTP with a running service: where it is, with which token, and what its refusals mean. Knows no command.
 
 use super::CliError;
-use crate::config::{self, ConfigArgs, ConfigPlace};
+use crate::config::{self, Config, ConfigArgs, ConfigPlace};
 use crate::domain::text::for_terminal;
 use crate::wire::api::Problem;
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Certificate, ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, IsTerminal, Write};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ pub struct ClientArgs {
     /// File with the service's token [default: $AGENTPOOL_TOKEN, else `token` in the data folder]
     #[arg(long, value_name = "FILE", help_heading = "Service")]
     pub token_file: Option<PathBuf>,
+    /// Trust what these certificates sign too, in PEM [default: $AGENTPOOL_CA_FILE]
+    #[arg(long, value_name = "FILE", help_heading = "Service")]
+    pub ca_file: Option<PathBuf>,
     /// Where the configuration is.
     #[command(flatten)]
     pub place: ConfigPlace,
@@ -38,6 +42,7 @@ impl ClientArgs {
         let flags = [
             ("url", self.url.clone()),
             ("token-file", path(&self.token_file)),
+            ("ca-file", path(&self.ca_file)),
             ("config", path(&self.place.config)),
             ("data-dir", path(&self.place.data_dir)),
         ];
@@ -72,17 +77,24 @@ impl Client {
     /// Finds out where the service is and as whom to speak. Sends nothing.
     pub(super) fn new(args: &ClientArgs) -> Result<Self, CliError> {
         let config = config::load(&ConfigArgs { place: args.place.clone(), ..ConfigArgs::default() })?;
+        let trusted = args.ca_file.clone().or_else(|| variable("AGENTPOOL_CA_FILE").map(PathBuf::from));
+        let http = trusting(trusted.as_deref())?;
         let named = args.url.clone().or_else(|| variable("AGENTPOOL_URL"));
-        let base = named.unwrap_or_else(|| format!("http://{}", config.listen));
-        let base = parse_base(&base)?;
-        let token = find_token(args, &base, &config.token_file())?;
-        Ok(Self { http: http()?, base, token })
+        let is_own = named.is_none();
+        let (base, http) = match named {
+            Some(url) => (parse_base(&url)?, http),
+            None => own(&config, http)?,
+        };
+        let token = find_token(args, &base, is_own, &config.token_file())?;
+        let http = http.build().map_err(|error| CliError::Runtime(io::Error::other(error)))?;
+        Ok(Self { http, base, token })
     }
 
     /// Of a service whose address and token are known.
     pub(super) fn at(url: &str, token: &str) -> Result<Self, CliError> {
         let token = Token { text: token.to_owned(), origin: "the service itself".to_owned() };
-        Ok(Self { http: http()?, base: parse_base(url)?, token: Some(token) })
+        let http = http().build().map_err(|error| CliError::Runtime(io::Error::other(error)))?;
+        Ok(Self { http, base: parse_base(url)?, token: Some(token) })
     }
 
     /// Where the service is looked for.
@@ -197,7 +209,9 @@ impl Client {
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> CliError {
-        if error.is_connect() {
+        // A certificate that is not trusted: somebody does answer there.
+        let is_tls = innermost(error).contains("certificate");
+        if error.is_connect() && !is_tls {
             return CliError::Unreachable { url: self.url() };
         }
         let problem = if error.is_timeout() {
@@ -209,13 +223,35 @@ impl Client {
     }
 }
 
-fn http() -> Result<reqwest::Client, CliError> {
-    let client = reqwest::Client::builder()
-        .connect_timeout(CONNECT_DEADLINE)
-        // A proxy is for the world outside; the service is here.
-        .no_proxy()
-        .build();
-    client.map_err(|error| CliError::Runtime(io::Error::other(error)))
+fn http() -> ClientBuilder {
+    // A proxy is for the world outside; the service is here.
+    reqwest::Client::builder().connect_timeout(CONNECT_DEADLINE).no_proxy()
+}
+
+/// With the certificates in that file besides those that the system trusts.
+fn trusting(path: Option<&Path>) -> Result<ClientBuilder, CliError> {
+    let Some(path) = path else { return Ok(http()) };
+    let pem = std::fs::read(path).map_err(|source| CliError::File { path: path.to_owned(), source })?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(http().tls_certs_merge(certificates)),
+        _ => Err(CliError::Usage(format!("{path:?} holds no certificate in PEM"))),
+    }
+}
+
+/// The service of this machine's configuration: where it listens; with TLS by the first of its names, and as its certificate says.
+fn own(config: &Config, http: ClientBuilder) -> Result<(Url, ClientBuilder), CliError> {
+    let mut at = config.listen;
+    if at.ip().is_unspecified() {
+        at.set_ip(if at.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    let Some(tls) = &config.tls else { return Ok((parse_base(&format!("http://{at}"))?, http)) };
+    let pem = std::fs::read(&tls.certificate)
+        .map_err(|source| CliError::File { path: tls.certificate.clone(), source })?;
+    let http = http.tls_certs_merge(Certificate::from_pem_bundle(&pem).unwrap_or_default());
+    match config.hosts.first() {
+        Some(host) => Ok((parse_base(&format!("https://{host}:{}", at.port()))?, http.resolve(host, at))),
+        None => Ok((parse_base(&format!("https://{at}"))?, http)),
+    }
 }
 
 /// The last cause: the outer ones only repeat the address.
@@ -231,21 +267,25 @@ fn parse_base(text: &str) -> Result<Url, CliError> {
     let usage = |problem: &str| CliError::Usage(format!("{text:?} is no address of a service: {problem}"));
     let url = Url::parse(text).map_err(|_| usage("write it as http://127.0.0.1:7717"))?;
     match url.scheme() {
-        "http" if url.has_host() => Ok(url),
-        "https" => Err(usage("https is not offered yet, use a tunnel and http")),
+        "http" | "https" if url.has_host() => Ok(url),
         _ => Err(usage("write it as http://127.0.0.1:7717")),
     }
 }
 
 /// A named token goes wherever it is asked to go; the data folder's only to this machine.
-fn find_token(args: &ClientArgs, base: &Url, in_data_folder: &Path) -> Result<Option<Token>, CliError> {
+fn find_token(
+    args: &ClientArgs,
+    base: &Url,
+    is_own: bool,
+    in_data_folder: &Path,
+) -> Result<Option<Token>, CliError> {
     if let Some(path) = &args.token_file {
         return read_token(path).map(Some);
     }
     if let Some(text) = variable("AGENTPOOL_TOKEN") {
         return Ok(Some(Token { text: text.trim().to_owned(), origin: "AGENTPOOL_TOKEN".to_owned() }));
     }
-    if !is_loopback(base) {
+    if !is_loopback(base) && !is_own {
         return Ok(None);
     }
     match read_token(in_data_folder) {
@@ -283,7 +323,7 @@ mod tests {
         let file = folder.path().join("token");
         std::fs::write(&file, "agp_1\n").unwrap();
         let token_for = |url: &str| {
-            let token = find_token(&ClientArgs::default(), &parse_base(url).unwrap(), &file).unwrap();
+            let token = find_token(&ClientArgs::default(), &parse_base(url).unwrap(), false, &file).unwrap();
             token.map(|token| token.text)
         };
         for url in ["http://127.0.0.1:7717", "http://localhost:1", "http://[::1]:7717"] {
@@ -296,14 +336,15 @@ mod tests {
     #[test]
     fn a_command_that_is_told_reaches_the_same_service() {
         let place = ConfigPlace { config: None, data_dir: Some("/srv/it's here".into()) };
-        let args = ClientArgs { url: Some("http://127.0.0.1:1".into()), token_file: None, place };
+        let args =
+            ClientArgs { url: Some("http://127.0.0.1:1".into()), token_file: None, ca_file: None, place };
         assert_eq!(args.again(), r" --url http://127.0.0.1:1 --data-dir '/srv/it'\''s here'");
         assert_eq!(ClientArgs::default().again(), "");
     }
 
     #[test]
     fn an_address_that_cannot_be_used_is_a_usage_error() {
-        for url in ["https://127.0.0.1", "127.0.0.1:7717", "localhost:7717", "file:///x"] {
+        for url in ["https:", "127.0.0.1:7717", "localhost:7717", "file:///x"] {
             assert!(matches!(parse_base(url), Err(CliError::Usage(_))), "{url}");
         }
     }

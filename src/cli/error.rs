@@ -166,6 +166,7 @@ fn of_the_app(error: &AppError) -> Exit {
     match error {
         AppError::DataFolder(DataFolderError::InUse(_)) | AppError::SameNode => Exit::NotFoundOrConflict,
         AppError::Agent { .. }
+        | AppError::Tls(_)
         | AppError::Deaf(_)
         | AppError::Notifications(NotificationsError::Lost)
         | AppError::Notifications(NotificationsError::Store(

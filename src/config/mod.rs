@@ -38,8 +38,10 @@ pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4
 pub struct Config {
     /// Where everything lies that we keep: token, worktrees, installed packages, the embedded Postgres. Absolute.
     pub data_dir: PathBuf,
-    /// Where the API listens; a loopback address, unless a proxy stands before it.
+    /// Where the API listens; a loopback address, unless it offers TLS or a proxy stands before it.
     pub listen: SocketAddr,
+    /// Certificate chain and key, in PEM, with which the API offers TLS itself; absolute.
+    pub tls: Option<TlsFiles>,
     /// A proxy with TLS stands before the API, and its `X-Forwarded-For` says who asks.
     pub behind_proxy: bool,
     /// Names that the API may be called by besides those of this machine, without ports.
@@ -64,6 +66,15 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The agents by name; without an `[agents]` table the ones that were found on this machine.
     pub agents: BTreeMap<AgentName, AgentConfig>,
+}
+
+/// The files of the API's TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TlsFiles {
+    /// The certificate, with those that lead to a known one behind it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Which conversations of an agent live in one process.
@@ -180,6 +191,7 @@ impl Config {
         Self {
             data_dir,
             listen: LISTEN_DEFAULT,
+            tls: None,
             behind_proxy: false,
             hosts: Vec::new(),
             database_url: None,

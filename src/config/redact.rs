@@ -13,6 +13,8 @@ pub(super) fn config(config: &Config) -> Value {
     json!({
         "data_dir": config.data_dir,
         "listen": config.listen,
+        "tls_cert": config.tls.as_ref().map(|tls| &tls.certificate),
+        "tls_key": config.tls.as_ref().map(|tls| &tls.key),
         "behind_proxy": config.behind_proxy,
         "hosts": config.hosts,
         "database_url": config.database_url.as_deref().map(database_url),

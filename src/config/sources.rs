@@ -1,7 +1,9 @@
 //! Puts the layers on top of each other and says of every mistake which layer it is in. Decides no default of a table.
 
 use super::agents::{self, Origins};
-use super::{AgentConfig, Config, ConfigError, HANDS_MAX, Loaded, LogFormat, PoolConfig, data_dir_default};
+use super::{
+    AgentConfig, Config, ConfigError, HANDS_MAX, Loaded, LogFormat, PoolConfig, TlsFiles, data_dir_default,
+};
 use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Value};
@@ -38,10 +40,18 @@ pub struct ConfigArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub place: ConfigPlace,
-    /// Serve the API on this loopback address [default: 127.0.0.1:7717]
+    /// Serve the API on this address, beyond this machine with TLS only [default: 127.0.0.1:7717]
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Configuration")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
+    /// Offer TLS with this certificate chain, in PEM; needs --tls-key
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
     /// A proxy with TLS stands before the API: it may listen beyond this machine
     #[arg(long, help_heading = "Configuration")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -78,6 +88,8 @@ pub struct ConfigArgs {
 struct Keys {
     data_dir: Option<PathBuf>,
     listen: Option<String>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     behind_proxy: bool,
     hosts: Vec<String>,
     database_url: Option<String>,
@@ -170,8 +182,22 @@ fn resolve(keys: Keys, figment: &Figment, relative_to: &Path) -> Result<Config, 
         None => data_dir_default()?,
     };
     let mut config = Config::new(data_dir);
+    config.tls = match (keys.tls_cert, keys.tls_key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => {
+            let place = |path: PathBuf, name| match came_from_file(figment, name) {
+                true => Ok(relative_to.join(path)),
+                false => absolute(&path),
+            };
+            Some(TlsFiles { certificate: place(certificate, "tls_cert")?, key: place(key, "tls_key")? })
+        }
+        (Some(_), None) => return refuse("tls_cert", "it has a key: set tls_key too".to_owned()),
+        (None, Some(_)) => {
+            return refuse("tls_key", "it is the key of a certificate: set tls_cert too".to_owned());
+        }
+    };
     if let Some(listen) = keys.listen {
-        match address(&listen, keys.behind_proxy) {
+        match address(&listen, keys.behind_proxy || config.tls.is_some()) {
             Ok(addr) => config.listen = addr,
             Err(problem) => return refuse("listen", problem),
         }
@@ -223,12 +249,12 @@ fn resolve(keys: Keys, figment: &Figment, relative_to: &Path) -> Result<Config, 
 }
 
 /// The address, or what is wrong with it.
-fn address(listen: &str, behind_proxy: bool) -> Result<SocketAddr, String> {
+fn address(listen: &str, encrypted: bool) -> Result<SocketAddr, String> {
     match listen.parse::<SocketAddr>() {
-        Ok(addr) if addr.ip().is_loopback() || behind_proxy => Ok(addr),
+        Ok(addr) if addr.ip().is_loopback() || encrypted => Ok(addr),
         Ok(addr) => Err(format!(
-            "{addr} can be reached from outside, and tokens would cross the network unencrypted: put a proxy with TLS before it and say \
-             so with --behind-proxy, or use 127.0.0.1:{}",
+            "{addr} can be reached from outside, and tokens would cross the network unencrypted: give --tls-cert and --tls-key, \
+             or put a proxy with TLS before it and say so with --behind-proxy, or use 127.0.0.1:{}",
             addr.port()
         )),
         Err(_) => Err(format!("{listen:?} is no address: write it as 127.0.0.1:7717")),
@@ -304,9 +330,11 @@ fn leaves(figment: &Figment, key: String, value: &Value, into: &mut BTreeMap<Str
 }
 
 impl Keys {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 16] = [
         "data_dir",
         "listen",
+        "tls_cert",
+        "tls_key",
         "behind_proxy",
         "hosts",
         "database_url",

@@ -25,6 +25,7 @@ mod serve;
 mod sessions;
 mod stream;
 mod tasks;
+mod tls;
 mod tokens;
 mod usage;
 mod waiting;
@@ -35,6 +36,7 @@ pub use feed::{Feed, FeedWake};
 pub use local_review::{LocalReview, NewBranch, Since, States};
 pub use node::{CloseOutcome, LocalError, LocalNode};
 pub use serve::serve;
+pub use tls::{Tls, TlsError};
 
 use crate::store::Store;
 use axum::Router;

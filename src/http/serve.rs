@@ -2,16 +2,21 @@
 //! bounds: hyper's are inert without a timer, which it does not install.
 
 use super::auth::Peer;
+use super::tls::Tls;
 use super::{Api, router};
+use axum::Router;
 use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 /// How long a head may take, and a connection may wait for its next request.
@@ -21,11 +26,11 @@ const CONNECTIONS_MAX: usize = 4096;
 /// After an accept that failed: most often no descriptor is free, and to try at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves until it is dropped, or until `closing` and then as long as requests are open.
+/// Serves, in the clear where there is no `tls`, until it is dropped, or until `closing` and then as long as requests are open.
 ///
 /// # Cancel safety
 /// May be dropped at any point: connections are cut.
-pub async fn serve(socket: TcpListener, api: Api) {
+pub async fn serve(socket: TcpListener, tls: Option<Tls>, api: Api) {
     let (closing, router) = (api.closing.clone(), router(api));
     let open = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
@@ -52,24 +57,39 @@ pub async fn serve(socket: TcpListener, api: Api) {
         };
         // Small events go out at once.
         let _ = stream.set_nodelay(true);
-        let router = router.clone();
-        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Peer(peer.ip()));
-            router.clone().oneshot(request)
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_DEADLINE)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let (router, watcher) = (router.clone(), graceful.watcher());
+        let acceptor = tls.as_ref().map(|tls| tls.acceptor());
         connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "a connection broke");
+            match acceptor {
+                None => talk(stream, router, peer.ip(), watcher).await,
+                // A handshake has the time of a head.
+                Some(acceptor) => match timeout(HEAD_DEADLINE, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => talk(stream, router, peer.ip(), watcher).await,
+                    Ok(Err(error)) => tracing::trace!(%error, "a handshake failed"),
+                    Err(_) => tracing::trace!("a handshake took too long"),
+                },
             }
             drop(room);
         });
     }
     drop(socket);
     graceful.shutdown().await;
+}
+
+async fn talk<S>(stream: S, router: Router, peer: IpAddr, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::trace!(%error, "a connection broke");
+    }
 }

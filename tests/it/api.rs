@@ -6,4 +6,5 @@ mod document;
 mod metrics;
 mod streams;
 mod tasks;
+mod tls;
 mod usage;

@@ -60,7 +60,8 @@ impl Check {
 
 pub(super) async fn run(args: DoctorArgs) -> Result<Exit, CliError> {
     let config = config::load(&args.config)?;
-    let url = args.config.listen.as_ref().map(|listen| format!("http://{listen}"));
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let url = args.config.listen.as_ref().map(|listen| format!("{scheme}://{listen}"));
     let client = ClientArgs { url, place: args.config.place.clone(), ..ClientArgs::default() };
     let (database, git, node, agents, service) = tokio::join!(
         database::check(&config),

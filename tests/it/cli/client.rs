@@ -23,7 +23,7 @@ async fn what_is_not_understood_exits_2_and_touches_nothing() {
         &["permission", "answer", &TASK.to_string(), "allow", "--answer", "x"],
         &["agents", "install", "left-pad"],
         &["changes"],
-        &["tasks", "--url", "https://127.0.0.1"],
+        &["tasks", "--url", "https:"],
     ] {
         let ended = user.run(args).await;
         assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.stderr);
