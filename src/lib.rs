@@ -6,7 +6,8 @@
 //! *task* one prompt, a row of the queue · *turn* one execution of a task · *lane* the session seen from the queue ·
 //! *lease, fence* the right to run a lane's head, and the number that proves it · *slot* the place of one agent session
 //! in the pool · *runtime* one agent on one node · *node, incarnation* an installation, and one start of it · *home* the
-//! node that holds a session's worktree · *change* one file changed by one turn · *checkpoint* a commit of the worktree.
+//! node that holds a session's worktree · *change* one file changed by one turn · *checkpoint* a commit of the worktree ·
+//! *standing rule* what a person allowed or forbade for more than one question of an agent.
 //!
 //! # The path of one task
 //! row → listener → dispatcher → executor → rows. Somebody INSERTs into `agentpool.tasks`; the commit carries

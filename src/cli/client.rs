@@ -144,6 +144,11 @@ impl Client {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
+    /// What is gone is told by the status alone.
+    pub(super) async fn delete(&self, path: &str) -> Result<(), CliError> {
+        self.send(self.request(Method::DELETE, path).timeout(ANSWER_DEADLINE)).await.map(drop)
+    }
+
     /// As [`Client::post`], under an Idempotency-Key; says whether the service knew it already.
     pub(super) async fn post_once<T: DeserializeOwned>(
         &self,

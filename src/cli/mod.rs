@@ -13,6 +13,7 @@ mod error;
 mod follow;
 mod output;
 mod permission;
+mod permission_rule;
 mod permissions;
 mod pool;
 mod project;
@@ -76,7 +77,7 @@ enum Command {
     Session(session::SessionArgs),
     /// List what agents ask a person
     Permissions(permissions::PermissionsArgs),
-    /// Answer what an agent asks
+    /// Answer what an agent asks, or make standing rules for it
     Permission(permission::PermissionArgs),
     /// List the changes of a session, apply them to your repository, or take them back
     Changes(changes::ChangesArgs),

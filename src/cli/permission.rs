@@ -1,9 +1,9 @@
-//! `agentpool permission answer`: a person's word to an agent.
+//! `agentpool permission answer`: a person's word to an agent. Standing rules are `permission_rule`'s.
 
 use super::client::{Client, ClientArgs};
 use super::{CliError, Exit, output};
 use crate::wire::api::PermissionView;
-use crate::wire::permission::AnswerBody;
+use crate::wire::permission::{AnswerBody, RuleReach};
 use clap::{Subcommand, ValueEnum};
 use uuid::Uuid;
 
@@ -18,12 +18,15 @@ pub(super) struct PermissionArgs {
 enum PermissionCommand {
     /// Answer a request
     Answer(AnswerArgs),
+    /// Make, list or remove standing rules: what is allowed or forbidden without being asked again
+    Rule(super::permission_rule::RuleArgs),
 }
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
   agentpool permission answer ID allow
+  agentpool permission answer ID always --rule session     from now on exactly this, in this session
   agentpool permission answer ID deny --message 'not outside of src/'
   agentpool permission answer ID --answer red --answer 'small|round'   two questions, two labels for the second")]
 struct AnswerArgs {
@@ -32,6 +35,9 @@ struct AnswerArgs {
     /// What is decided
     #[arg(required_unless_present = "answer")]
     decision: Option<Decision>,
+    /// With always: a standing rule for exactly this command or file, instead of the agent's own idea of the like
+    #[arg(long, value_enum, value_name = "FOR", conflicts_with = "answer")]
+    rule: Option<Reach>,
     /// With deny: told to the agent
     #[arg(long, value_name = "TEXT", conflicts_with = "answer")]
     message: Option<String>,
@@ -55,8 +61,22 @@ enum Decision {
     Deny,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Reach {
+    /// This session, whichever of its agents asks
+    Session,
+    /// This agent, in every session of the workspace
+    Agent,
+}
+
 pub(super) async fn run(args: PermissionArgs) -> Result<Exit, CliError> {
-    let PermissionCommand::Answer(args) = args.command;
+    match args.command {
+        PermissionCommand::Answer(args) => answer(args).await,
+        PermissionCommand::Rule(args) => super::permission_rule::run(args).await,
+    }
+}
+
+async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
     let body = body(&args)?;
     let client = Client::new(&args.client)?;
     let asked: PermissionView = client.post(&format!("/api/permissions/{}/answer", args.id), &body).await?;
@@ -70,13 +90,20 @@ pub(super) async fn run(args: PermissionArgs) -> Result<Exit, CliError> {
 
 fn body(args: &AnswerArgs) -> Result<AnswerBody, CliError> {
     let message = args.message.clone();
+    let rule = args.rule.map(|reach| match reach {
+        Reach::Session => RuleReach::Session,
+        Reach::Agent => RuleReach::Agent,
+    });
+    if rule.is_some() && args.decision != Some(Decision::Always) {
+        return Err(CliError::Usage("--rule goes with always".to_owned()));
+    }
     match args.decision {
         Some(Decision::Deny) => Ok(AnswerBody::Deny { message }),
         _ if message.is_some() => {
             Err(CliError::Usage("--message goes with deny: an agent hears no words with a yes".to_owned()))
         }
         Some(Decision::Allow) => Ok(AnswerBody::AllowOnce),
-        Some(Decision::Always) => Ok(AnswerBody::AllowAlways),
+        Some(Decision::Always) => Ok(AnswerBody::AllowAlways { rule }),
         None => {
             let labels = |text: &String| text.split('|').map(|label| label.trim().to_owned()).collect();
             Ok(AnswerBody::Answers { answers: args.answer.iter().map(labels).collect() })

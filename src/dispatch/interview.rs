@@ -1,9 +1,10 @@
-//! Questions that an agent asks during one turn: answered by policy, or put to a person with a deadline. Knows no channel and
-//! no clock but those it is given; never stores anything.
+//! Questions that an agent asks during one turn: answered by a standing rule or by policy, or put to a person with a deadline.
+//! Knows no channel and no clock but those it is given; never stores anything.
 
 use super::task_source::PermissionAsk;
 use crate::domain::agent::{PermissionDefault, PermissionPolicy, PermissionRule};
 use crate::domain::permission::{Access, PermissionDecision, PermissionKind, PermissionRequest};
+use crate::domain::permission_rule::{RuleDecision, StandingRule};
 use crate::domain::text;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -44,8 +45,27 @@ impl Interview {
         Self { policy, open: HashMap::new() }
     }
 
-    /// Takes a question: what to store, with the answer if the policy has one. Otherwise it is open from now on.
-    pub(super) fn ask(&mut self, request: PermissionRequest, now: Instant) -> PermissionAsk {
+    /// May a standing rule change the answer? A policy that refuses everything needs none.
+    pub(super) fn heeds_rules(&self, request: &PermissionRequest) -> bool {
+        request.kind == PermissionKind::Tool && self.policy.rule != PermissionRule::Deny
+    }
+
+    /// Takes a question, with the standing rule that matches it: what to store, with the answer if there is one. Otherwise
+    /// it is open from now on. What a rule forbids is refused under every policy; what it allows is allowed where a person
+    /// would be asked, and loosens no policy that answers by itself.
+    pub(super) fn ask(
+        &mut self,
+        request: PermissionRequest,
+        rule: Option<&StandingRule>,
+        now: Instant,
+    ) -> PermissionAsk {
+        let rule = rule.filter(|rule| {
+            self.heeds_rules(&request)
+                && (rule.decision() == RuleDecision::Deny || self.policy.rule == PermissionRule::Ask)
+        });
+        if let Some(rule) = rule {
+            return PermissionAsk { rule: Some(rule.id), ..answered(rule.answer(), request) };
+        }
         match self.policy.rule {
             PermissionRule::Allow => answered(allow(request.kind), request),
             PermissionRule::AllowReads => answered(allow_reads(&request), request),
@@ -59,7 +79,7 @@ impl Interview {
                 let agent_request_id = request.agent_request_id.clone();
                 let open = Open { agent_request_id, deadline: now + deadline, fallback };
                 self.open.insert(row_id(&request.agent_request_id), open);
-                PermissionAsk { request, answered: None, deadline: Some(deadline) }
+                PermissionAsk { request, answered: None, rule: None, deadline: Some(deadline) }
             }
         }
     }
@@ -96,7 +116,7 @@ impl Interview {
 }
 
 fn answered(decision: PermissionDecision, request: PermissionRequest) -> PermissionAsk {
-    PermissionAsk { request, answered: Some(decision), deadline: None }
+    PermissionAsk { request, answered: Some(decision), rule: None, deadline: None }
 }
 
 fn allow(kind: PermissionKind) -> PermissionDecision {
@@ -130,6 +150,7 @@ pub(super) fn deny(message: &str) -> PermissionDecision {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::permission_rule::RuleText;
     use serde_json::Value;
 
     fn question(id: &str) -> PermissionRequest {
@@ -151,7 +172,7 @@ mod tests {
         let policy = policy(PermissionRule::Ask, PermissionDefault::Allow);
         let mut interview = Interview::new(policy);
         let now = Instant::now();
-        assert_eq!(interview.ask(question("a"), now).answered, None);
+        assert_eq!(interview.ask(question("a"), None, now).answered, None);
         assert!(interview.waits());
         assert!(interview.due(now + Duration::from_secs(59)).is_empty());
         let due = interview.due(now + Duration::from_secs(60));
@@ -166,7 +187,7 @@ mod tests {
         let policy = policy(PermissionRule::Ask, PermissionDefault::Deny);
         let mut interview = Interview::new(policy);
         let now = Instant::now();
-        interview.ask(question("a"), now);
+        interview.ask(question("a"), None, now);
         let later = now + Duration::from_secs(61);
         interview.postpone("a", later);
         assert_eq!(interview.next_deadline(), Some(later));
@@ -180,7 +201,7 @@ mod tests {
         let long = "x".repeat(9_000);
         for id in ["a", "a\0b", "", "\0", &long] {
             let mut interview = Interview::new(policy);
-            interview.ask(question(id), Instant::now());
+            interview.ask(question(id), None, Instant::now());
             let row = row_id(id);
             assert!(!row.contains('\0') && row.len() <= ROW_ID_BYTES_MAX, "{row:?}");
             assert_eq!(row_id(&row), row);
@@ -194,8 +215,29 @@ mod tests {
     async fn a_policy_always_answers() {
         for rule in [PermissionRule::Allow, PermissionRule::AllowReads, PermissionRule::Deny] {
             let mut interview = Interview::new(policy(rule, PermissionDefault::Deny));
-            assert!(interview.ask(question("a"), Instant::now()).answered.is_some());
+            assert!(interview.ask(question("a"), None, Instant::now()).answered.is_some());
             assert!(!interview.waits());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_rule_forbids_is_refused_under_every_policy_and_what_it_allows_is_asked_of_nobody() {
+        let rule = |decision| {
+            let text = RuleText { tool: "edit".into(), pattern: None, exact: false };
+            StandingRule::new(uuid::Uuid::nil(), text, decision).unwrap()
+        };
+        let (allows, denies) = (rule(RuleDecision::Allow), rule(RuleDecision::Deny));
+        for policy_rule in PermissionRule::ALL {
+            let mut interview = Interview::new(policy(policy_rule, PermissionDefault::Deny));
+            let mut ask = |rule, kind| {
+                interview.ask(PermissionRequest { kind, ..question("a") }, Some(rule), Instant::now())
+            };
+            let denied = ask(&denies, PermissionKind::Tool);
+            assert!(matches!(denied.answered, Some(PermissionDecision::Deny { .. })), "{policy_rule:?}");
+            assert_eq!(denied.rule.is_some(), policy_rule != PermissionRule::Deny, "{policy_rule:?}");
+            let allowed = ask(&allows, PermissionKind::Tool);
+            assert_eq!(allowed.rule.is_some(), policy_rule == PermissionRule::Ask, "{policy_rule:?}");
+            assert_eq!(ask(&denies, PermissionKind::Question).rule, None, "a question is no tool");
         }
     }
 
@@ -204,7 +246,7 @@ mod tests {
         let mut interview = Interview::new(policy(PermissionRule::AllowReads, PermissionDefault::Allow));
         let mut answer = |kind, access| {
             let request = PermissionRequest { kind, access, ..question("a") };
-            interview.ask(request, Instant::now()).answered.expect("a policy always answers")
+            interview.ask(request, None, Instant::now()).answered.expect("a policy always answers")
         };
         assert_eq!(answer(PermissionKind::Tool, Access::Read), PermissionDecision::AllowOnce);
         for (kind, access) in [

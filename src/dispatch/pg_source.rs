@@ -14,19 +14,22 @@ use crate::domain::agent::{AgentName, BackendKind, PermissionRule};
 use crate::domain::failure::FailureReason;
 use crate::domain::ids::{Fence, Incarnation, NodeId, SessionId, TaskId};
 use crate::domain::permission::{PermissionAnswer, PermissionDecision};
+use crate::domain::permission_rule::StandingRule;
 use crate::domain::session::{AgentSessionStatus, SessionKey};
 use crate::domain::task::{Lease, TaskStatus};
 use crate::domain::text;
 use crate::store::events::{Appended, NewBatch};
 use crate::store::leases::ForeignLease;
 use crate::store::listener::{Hint, Listener};
-use crate::store::permissions::NewPermission;
 use crate::store::queue::{ClaimWish, FinishRow};
 use crate::store::turns::{BeginRow, ChangeRow, ConversationRow, PlaceRow, ResultRow, UsageRow};
 use crate::store::{Store, StoreError};
 use crate::wire;
 use async_trait::async_trait;
-use rows::{claimed_task, finish_outcome, finish_row, new_batch, standing_of};
+use rows::{
+    by_deadline, by_rule, claimed_task, finish_outcome, finish_row, new_batch, new_permission,
+    standing_of,
+};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -248,25 +251,21 @@ impl TaskSource for PgSource {
         Ok(turns)
     }
 
+    async fn standing_rules(
+        &self,
+        lease: &Lease,
+        agent: &AgentName,
+    ) -> Result<Vec<StandingRule>, SourceError> {
+        Ok(self.store.standing_rules(lease.session.0, agent.as_str()).await?)
+    }
+
     async fn ask_permission(
         &self,
         lease: &Lease,
         agent: &AgentName,
         ask: &PermissionAsk,
     ) -> Result<(), SourceError> {
-        let row = NewPermission {
-            session: lease.session.0,
-            fence: lease.fence.0,
-            task: lease.task.0,
-            agent: agent.as_str().to_owned(),
-            agent_request_id: row_id(&ask.request.agent_request_id),
-            kind: ask.request.kind.as_str(),
-            title: text::cut(text::clean(ask.request.title.clone()), 4096),
-            payload: text::clean_json(ask.request.payload.clone()),
-            answered: ask.answered.clone().map(wire::permission::to_json).map(text::clean_json),
-            deadline_secs: ask.deadline.map(|deadline| deadline.as_secs_f64()),
-        };
-        held(self.store.ask_permission(&row).await?.is_some())
+        held(self.store.ask_permission(&new_permission(lease, agent, ask)).await?.is_some())
     }
 
     async fn take_answers(&self, turns: &[Lease]) -> Result<Vec<(TaskId, PermissionAnswer)>, SourceError> {
@@ -287,10 +286,21 @@ impl TaskSource for PgSource {
         request: &str,
         answer: &PermissionDecision,
     ) -> Result<Standing, SourceError> {
-        let answer = text::clean_json(wire::permission::to_json(answer.clone()));
-        let standing =
-            self.store.expire_permission(lease.task.0, lease.fence.0, &row_id(request), &answer).await?;
-        standing_of(standing)
+        let (task, fence, request) = (lease.task.0, lease.fence.0, row_id(request));
+        standing_of(self.store.settle_permission(task, fence, &request, &by_deadline(answer)).await?)
+    }
+
+    async fn answer_by_rule(
+        &self,
+        lease: &Lease,
+        request: &str,
+        rule: &StandingRule,
+    ) -> Result<PermissionDecision, SourceError> {
+        let (task, fence, request) = (lease.task.0, lease.fence.0, row_id(request));
+        match standing_of(self.store.settle_permission(task, fence, &request, &by_rule(rule)).await?)? {
+            Standing::Expired => Ok(rule.answer()),
+            Standing::Answered(decision) => Ok(decision),
+        }
     }
 
     fn wakes(&self) -> broadcast::Receiver<Wake> {

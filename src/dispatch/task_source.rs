@@ -6,6 +6,7 @@ use crate::domain::change::FileChange;
 use crate::domain::failure::FailureReason;
 use crate::domain::ids::{Fence, SessionId, TaskId};
 use crate::domain::permission::{PermissionAnswer, PermissionDecision, PermissionRequest};
+use crate::domain::permission_rule::StandingRule;
 use crate::domain::session::{AgentSessionStatus, SessionKey};
 use crate::domain::task::{ClaimedTask, Lease, TaskStatus};
 pub use crate::domain::turn::LoggedEvent;
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::broadcast;
+use uuid::Uuid;
 
 /// The other side.
 #[async_trait]
@@ -84,6 +86,17 @@ pub trait TaskSource: Send + Sync + 'static {
     /// [`SourceError`].
     async fn transcript(&self, key: &SessionKey, but: TaskId) -> Result<Vec<(String, String)>, SourceError>;
 
+    /// The standing permission rules that hold now for the lane's session and this agent. Asked for each question, since a
+    /// person may make one while the turn runs.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    async fn standing_rules(
+        &self,
+        lease: &Lease,
+        agent: &AgentName,
+    ) -> Result<Vec<StandingRule>, SourceError>;
+
     /// A question becomes a row.
     ///
     /// # Errors
@@ -113,6 +126,18 @@ pub trait TaskSource: Send + Sync + 'static {
         request: &str,
         answer: &PermissionDecision,
     ) -> Result<Standing, SourceError>;
+
+    /// A standing rule answers a question that is a row already, unless a person was faster: says what holds. Asking again
+    /// after a lost reply is safe.
+    ///
+    /// # Errors
+    /// [`SourceError::LostLease`] when the question was closed with its lease.
+    async fn answer_by_rule(
+        &self,
+        lease: &Lease,
+        request: &str,
+        rule: &StandingRule,
+    ) -> Result<PermissionDecision, SourceError>;
 
     /// Wake-ups. Lossy: a lag is a wake-up too.
     fn wakes(&self) -> broadcast::Receiver<Wake>;
@@ -346,13 +371,15 @@ pub struct TurnResult {
     pub usage: Option<(String, Usage)>,
 }
 
-/// A question with what the policy made of it.
+/// A question with what policy and rules made of it.
 #[derive(Clone, Debug)]
 pub struct PermissionAsk {
     /// What the agent asked.
     pub request: PermissionRequest,
-    /// The policy's answer.
+    /// The answer that was there at once.
     pub answered: Option<PermissionDecision>,
+    /// The standing rule that gave it; without one the policy did.
+    pub rule: Option<Uuid>,
     /// What a person has.
     pub deadline: Option<Duration>,
 }

@@ -16,6 +16,7 @@ mod node;
 mod openapi;
 mod outlet;
 mod page;
+mod permission_rules;
 mod permissions;
 mod problem;
 mod projects;
@@ -135,6 +136,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(stream::task))
         .routes(routes!(permissions::list))
         .routes(routes!(permissions::answer))
+        .routes(routes!(permission_rules::list, permission_rules::create))
+        .routes(routes!(permission_rules::delete))
         .routes(routes!(health::pool))
         .routes(routes!(usage::sum))
         .routes(routes!(agents::list))

@@ -1,13 +1,16 @@
 //! `/api/permissions`.
 
-use super::Api;
 use super::page::Page;
 use super::problem::{Body, Id, Params, Refusal, limit};
+use super::{Api, permission_rules};
 use crate::domain::access::Caller;
 use crate::domain::ids::WorkspaceId;
+use crate::domain::permission::PermissionKind;
+use crate::domain::permission_rule::{RuleDecision, derived};
+use crate::store::permission_rules::{AnsweredWithRule, NewRule};
 use crate::store::permissions::{PermissionFilter, PermissionRow};
 use crate::wire::api::{PermissionView, Problem};
-use crate::wire::permission::AnswerBody;
+use crate::wire::permission::{AnswerBody, RuleReach};
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use serde::Deserialize;
@@ -51,7 +54,7 @@ pub(super) async fn list(
 }
 
 /// Answers what an agent asked; of two answers one wins.
-#[utoipa::path(post, path = "/permissions/{id}/answer", tag = "permissions", params(("id" = Uuid, Path)), request_body = AnswerBody, responses((status = 200, description = "The answer that holds", body = PermissionView), (status = 409, description = "Somebody else was faster, or it expired", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/permissions/{id}/answer", tag = "permissions", params(("id" = Uuid, Path)), request_body = AnswerBody, responses((status = 200, description = "The answer that holds", body = PermissionView), (status = 409, description = "Somebody else was faster, it expired, or there are too many rules", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn answer(
     State(api): State<Api>,
     caller: Caller,
@@ -61,7 +64,9 @@ pub(super) async fn answer(
     let request = find(&api, &caller, id).await?;
     let fits = match body {
         AnswerBody::Answers { .. } => matches!(request.kind.as_str(), "question" | "elicitation"),
-        AnswerBody::AllowOnce | AnswerBody::AllowAlways => matches!(request.kind.as_str(), "tool" | "plan"),
+        AnswerBody::AllowOnce | AnswerBody::AllowAlways { .. } => {
+            matches!(request.kind.as_str(), "tool" | "plan")
+        }
         AnswerBody::Deny { .. } => true,
     };
     if !fits {
@@ -75,13 +80,45 @@ pub(super) async fn answer(
     if json.to_string().contains("\\u0000") {
         return Err(Refusal::invalid("the answer holds a NUL character: remove it"));
     }
-    let won = api.store.answer_permission(id, &json, "api").await?;
+    let won = match body {
+        AnswerBody::AllowAlways { rule: Some(reach) } => {
+            let rule = rule_of(&api, &caller, &request, reach).await?;
+            match api.store.answer_with_rule(id, &json, "api", &rule).await? {
+                AnsweredWithRule::Done(_) => {
+                    permission_rules::answer_open(&api, &rule).await?;
+                    true
+                }
+                AnsweredWithRule::NotPending => false,
+                AnsweredWithRule::TooManyRules => return Err(permission_rules::too_many()),
+            }
+        }
+        _ => api.store.answer_permission(id, &json, "api").await?,
+    };
     let request = find(&api, &caller, id).await?;
     if won {
         Ok(Json(view(request)))
     } else {
         Err(Refusal::conflict(format!("the request is {} already", request.status)))
     }
+}
+
+/// The rule that allows what a request asks for, and nothing else.
+async fn rule_of(
+    api: &Api,
+    caller: &Caller,
+    request: &PermissionRow,
+    reach: RuleReach,
+) -> Result<NewRule, Refusal> {
+    let kind = PermissionKind::parse(&request.kind).unwrap_or(PermissionKind::Question);
+    let worktree = api.store.worktree_at_home(request.session).await?;
+    let text = derived(kind, &request.payload, worktree.as_deref())
+        .map_err(|none| Refusal::invalid(format!("no standing rule can be made of this: {none}")))?;
+    let (session, agent) = match reach {
+        RuleReach::Session => (Some(request.session), None),
+        RuleReach::Agent => (None, Some(request.agent.clone())),
+    };
+    let (decision, by) = (RuleDecision::Allow, permission_rules::maker(caller));
+    Ok(NewRule { workspace: request.workspace, session, agent, text, decision, by })
 }
 
 async fn find(api: &Api, caller: &Caller, id: Uuid) -> Result<PermissionRow, Refusal> {

@@ -133,7 +133,7 @@ fn refused(message: &str, constraint: Option<&str>) -> Refusal {
         Some("tasks_session_id_fkey") => {
             Refusal::not_found("no such session: create one with POST /api/sessions")
         }
-        Some("tasks_agent_fkey") => {
+        Some("tasks_agent_fkey" | "permission_rules_agent_fkey") => {
             Refusal::not_found("no such agent: GET /api/agents lists those that tasks may name")
         }
         Some("sessions_project_id_fkey") => {

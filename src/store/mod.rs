@@ -12,6 +12,7 @@ pub mod leases;
 pub mod listener;
 pub mod migrate;
 pub mod nodes;
+pub mod permission_rules;
 pub mod permissions;
 pub mod probe;
 pub mod queue;

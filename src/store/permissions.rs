@@ -26,8 +26,8 @@ pub struct NewPermission {
     pub title: String,
     /// What the agent sent.
     pub payload: Value,
-    /// The answer that the policy gave at once, if it did.
-    pub answered: Option<Value>,
+    /// The answer that was there at once, if one was, and who gave it: `policy`, or a rule.
+    pub answered: Option<(Value, String)>,
     /// Seconds that a person has.
     pub deadline_secs: Option<f64>,
 }
@@ -65,10 +65,21 @@ pub struct PermissionRow {
     pub created_at: DateTime<Utc>,
 }
 
-/// What a question's row said when its deadline came.
+/// How a node closes a question.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// Answer.
+    pub answer: Value,
+    /// `expired` or `answered`.
+    pub status: &'static str,
+    /// `deadline`, or a rule.
+    pub by: String,
+}
+
+/// What a question's row said when its node closed it.
 #[derive(Clone, Debug)]
 pub struct StandingRow {
-    /// Status; `pending` means that it has expired with this very call.
+    /// Status; `pending` means that it was closed with this very call.
     pub status: String,
     /// The answer that stood.
     pub answer: Option<Value>,
@@ -95,8 +106,8 @@ impl Store {
     pub async fn ask_permission(&self, ask: &NewPermission) -> Result<Option<Uuid>, StoreError> {
         let client = self.engine().await?;
         let statement = client.prepare_cached(sql!("permissions/ask")).await?;
-        let (status, by) =
-            if ask.answered.is_some() { ("answered", Some("policy")) } else { ("pending", None) };
+        let (answer, by) = ask.answered.as_ref().map(|(answer, by)| (answer, by)).unzip();
+        let status = if answer.is_some() { "answered" } else { "pending" };
         let row = client
             .query_opt(
                 &statement,
@@ -111,7 +122,7 @@ impl Store {
                     &ask.payload,
                     &None::<Value>,
                     &status,
-                    &ask.answered,
+                    &answer,
                     &by,
                     &ask.deadline_secs,
                 ],
@@ -136,21 +147,23 @@ impl Store {
         Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
     }
 
-    /// The deadline of a question passed: the default is stored, unless something stands already. `None` when there is no
-    /// such question. Repeating it after a lost reply is safe.
+    /// The deadline of a question passed, or a standing rule answers it: that is stored, unless something stands already.
+    /// `None` when there is no such question. Repeating it after a lost reply is safe.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn expire_permission(
+    pub async fn settle_permission(
         &self,
         task: Uuid,
         fence: i64,
         request: &str,
-        answer: &Value,
+        with: &Settlement,
     ) -> Result<Option<StandingRow>, StoreError> {
         let client = self.engine().await?;
-        let expire = client.prepare_cached(sql!("permissions/expire")).await?;
-        let row = client.query_opt(&expire, &[&task, &fence, &request, answer]).await?;
+        let settle = client.prepare_cached(sql!("permissions/settle")).await?;
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+            [&task, &fence, &request, &with.answer, &with.status, &with.by];
+        let row = client.query_opt(&settle, &params).await?;
         Ok(row.map(|row| StandingRow { status: row.get("status"), answer: row.get("answer") }))
     }
 

@@ -4,6 +4,7 @@ mod agent;
 mod change;
 mod checkpoint;
 mod permission;
+mod permission_rule;
 mod problem;
 mod project;
 mod session;
@@ -17,6 +18,7 @@ pub use change::{
 };
 pub use checkpoint::CheckpointView;
 pub use permission::PermissionView;
+pub use permission_rule::{NewPermissionRule, PermissionRuleView};
 pub use problem::Problem;
 pub use project::{NewProject, NewWorkspace, ProjectView, WorkspaceView};
 pub use session::{CloseSession, ClosedView, ConversationView, NewSession, SessionView};

@@ -13,7 +13,9 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
-use agentpool::wire::api::{NewSession, NewTask, PermissionView, SessionView, TaskView};
+use agentpool::wire::api::{
+    NewPermissionRule, NewSession, NewTask, PermissionRuleView, PermissionView, SessionView, TaskView,
+};
 use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use std::fmt::Write as _;
@@ -93,6 +95,14 @@ async fn things_to_ask_about(talk: &Talk) -> String {
     talk.post::<TaskView>("/api/tasks", &task(&asking, "ASK: may I"), StatusCode::CREATED).await;
     let asked: PermissionView = talk.one_pending_permission().await;
     of("permissions", "id", &asked.id.to_string());
+    let rule = NewPermissionRule {
+        agent: Some("scripted".into()),
+        tool: "webfetch".into(),
+        decision: "deny".into(),
+        ..NewPermissionRule::default()
+    };
+    let rule: PermissionRuleView = talk.post("/api/permission-rules", &rule, StatusCode::CREATED).await;
+    of("permission-rules", "id", &rule.id.to_string());
     config
 }
 

@@ -134,6 +134,39 @@ async fn each_policy_answers_and_a_person_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn standing_rules_answer_by_the_files_that_an_agent_names_and_not_by_its_titles() {
+    let place = place(&agent("asks", "", "permission = { policy = \"ask\" }")).await;
+    let served = place.serve().await;
+    let talk = &served.talk;
+    let session = talk.session().await.id;
+    let rule = json!({"session_id": session, "agent": "asks", "tool": "edit", "pattern": "src/**", "decision": "allow"});
+    let rule: Value = talk.post("/api/permission-rules", &rule, reqwest::StatusCode::CREATED).await;
+    let wrote = talk.turn(session, "asks", "TOOL:write src/a.txt x").await;
+    assert_eq!(wrote.output.as_deref(), Some("wrote src/a.txt"));
+    let asked: Value = talk.get("/api/permissions?all=true").await;
+    assert_eq!(asked[0]["answered_by"], json!(format!("rule {}", rule["id"].as_str().unwrap())));
+    // Beside it a person is asked, and may say that just this file is always right.
+    let task = talk.submit(session, "asks", "TOOL:write src/../docs/b.txt x").await;
+    let request = talk.one_pending_permission().await;
+    let path = format!("/api/permissions/{}/answer", request.id);
+    let always = json!({"decision": "allow_always", "rule": "agent"});
+    talk.post::<Value>(&path, &always, reqwest::StatusCode::UNPROCESSABLE_ENTITY).await;
+    talk.post::<Value>(&path, &json!({"decision": "deny"}), reqwest::StatusCode::OK).await;
+    talk.finish(task.id).await;
+    let task = talk.submit(session, "asks", "TOOL:write docs/b.txt x").await;
+    let request = talk.one_pending_permission().await;
+    let path = format!("/api/permissions/{}/answer", request.id);
+    talk.post::<Value>(&path, &always, reqwest::StatusCode::OK).await;
+    assert_eq!(talk.finish(task.id).await.0.output.as_deref(), Some("wrote docs/b.txt"));
+    let other = talk.session().await.id;
+    let wrote = talk.turn(other, "asks", "TOOL:write docs/b.txt x").await;
+    assert_eq!(wrote.output.as_deref(), Some("wrote docs/b.txt"), "the agent's rule holds in every session");
+    let rules: Value = talk.get("/api/permission-rules?agent=asks").await;
+    assert_eq!((&rules[0]["pattern"], &rules[0]["exact"]), (&json!("docs/b.txt"), &json!(true)));
+    end(served).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ends_that_are_no_success_have_their_reasons_and_a_limit_parks_the_agent() {
     let place = place(&(agent("one", "", "") + &agent("other", "", ""))).await;
     let served = place.serve().await;

@@ -248,6 +248,45 @@ fn sessions(stage: &Stage) -> Vec<Row> {
             "unknown variant",
         ),
     ];
+    let rule = |body: Value, status, code, says| {
+        let whole = json!({"session_id": open, "tool": "bash", "pattern": "ls", "decision": "allow"});
+        let mut whole = whole.as_object().unwrap().clone();
+        whole.extend(body.as_object().unwrap().clone());
+        whole.retain(|_, value| !value.is_null());
+        post("/api/permission-rules", Value::Object(whole).to_string(), status, code, says)
+    };
+    rows.extend([
+        rule(json!({"decision": "maybe"}), 422, "invalid", "allow or deny"),
+        rule(json!({"session_id": null}), 422, "invalid", "session_id, agent, or both"),
+        rule(json!({"session_id": unknown}), 404, "not_found", "no such session"),
+        rule(json!({"agent": "nobody"}), 404, "not_found", "no such agent"),
+        rule(json!({"agent": "../x"}), 422, "invalid", "use 1 to 64 of a-z"),
+        rule(json!({"workspace": "default"}), 422, "invalid", "leave out workspace"),
+        rule(
+            json!({"session_id": null, "agent": "scripted", "workspace": "x"}),
+            404,
+            "not_found",
+            "no such workspace",
+        ),
+        rule(json!({"tool": ""}), 422, "invalid", "1 to 100"),
+        rule(json!({"tool": "a\0b"}), 422, "invalid", "1 to 100"),
+        rule(json!({"tool": "tool", "pattern": null}), 422, "invalid", "allow anything"),
+        rule(json!({"pattern": null}), 422, "invalid", "needs a pattern"),
+        rule(json!({"pattern": "ls; rm"}), 422, "invalid", "more than words"),
+        rule(json!({"pattern": "ls\0"}), 422, "invalid", "more than words"),
+        rule(json!({"pattern": "x".repeat(1001)}), 422, "invalid", "at most 1000"),
+        rule(json!({"tool": "edit", "pattern": "../x"}), 422, "invalid", "within the worktree"),
+        rule(json!({"tool": "edit", "pattern": "/etc/**"}), 422, "invalid", "within the worktree"),
+        rule(json!({"tool": "edit", "pattern": null, "exact": true}), 422, "invalid", "exact goes with"),
+        rule(json!({"patern": "x"}), 422, "invalid", "unknown field"),
+        get("/api/permission-rules?limit=0", 422, "invalid", "between 1 and 500"),
+        get("/api/permission-rules?session=x", 400, "invalid", "session"),
+        Row {
+            method: Method::DELETE,
+            ..get(&format!("/api/permission-rules/{unknown}"), 404, "not_found", "no such rule")
+        },
+        Row { method: Method::DELETE, ..get("/api/permission-rules/x", 404, "not_found", "no UUID") },
+    ]);
     for url in ["", "/srv/x", "h:x", "https://h/a b", "https://h/\0"] {
         rows.push(on(json!({"url": url}), "this is no clone URL"));
     }
@@ -379,6 +418,10 @@ async fn bad_input_at_the_command_line_exits_with_its_code_and_changes_nothing()
         (vec!["changes", "apply", &open, "--branch=main"], "", 4, "cannot be made"),
         (vec!["permission", "answer", &unknown, "allow"], "", 4, "no such permission"),
         (vec!["permission", "answer", &unknown, "maybe"], "", 2, "possible values"),
+        (vec!["permission", "answer", &unknown, "deny", "--rule", "agent"], "", 2, "--rule goes with always"),
+        (vec!["permission", "rule", "remove", &unknown], "", 4, "no such rule"),
+        (vec!["permission", "rule", "add", "--session", &open, "--tool", "bash"], "", 2, "needs a pattern"),
+        (vec!["permission", "rule", "add", "--agent", "nobody", "--tool", "edit"], "", 4, "no such agent"),
     ];
     for (args, stdin, code, says) in table {
         let args: Vec<&str> =

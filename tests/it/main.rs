@@ -20,6 +20,7 @@ mod opencode_backend;
 mod opencode_faults;
 mod opencode_retold;
 mod opencode_turns;
+mod permission_rules;
 mod permissions;
 mod pool;
 mod postgres_faults;

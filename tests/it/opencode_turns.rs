@@ -6,6 +6,7 @@ use agentpool::wire::api::{ChangeView, PermissionView, SessionView, TaskView};
 use agentpool::wire::permission::AnswerBody;
 use agentpool::wire::pool::PoolView;
 use reqwest::StatusCode;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,6 +90,35 @@ async fn a_permission_is_asked_and_answered_and_a_policy_answers_by_itself() {
     let refused = node.turn(session.id, "timid", "TOOL:write refused.txt no").await;
     let tree = worktree(&node.get(&format!("/api/sessions/{}", session.id)).await);
     assert!(tree.join("asked.txt").exists() && !tree.join("refused.txt").exists(), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standing_rules_answer_opencodes_own_requests() {
+    let (node, _) = shared_opencode().await;
+    let session = node.session().await;
+    for (tool, pattern, decision) in
+        [("edit", "ruled/**", "allow"), ("bash", "echo", "allow"), ("bash", "echo no", "deny")]
+    {
+        let rule = json!({"session_id": session.id, "tool": tool, "pattern": pattern, "decision": decision});
+        node.post::<Value>("/api/permission-rules", &rule, StatusCode::CREATED).await;
+    }
+    let wrote = node.turn(session.id, "asking", "TOOL:write ruled/a.txt yes").await;
+    let said = node.turn(session.id, "asking", "TOOL:bash echo yes").await;
+    let refused = node.turn(session.id, "asking", "TOOL:bash echo no").await;
+    // Whoever is allowed everything is refused what a rule forbids.
+    let also = node.turn(session.id, "opencode", "TOOL:bash echo no; true").await;
+    let tree = worktree(&node.get(&format!("/api/sessions/{}", session.id)).await);
+    assert!(tree.join("ruled/a.txt").exists(), "{wrote:?} {said:?} {refused:?}");
+    let rows: Vec<PermissionView> =
+        node.get(&format!("/api/permissions?all=true&session={}", session.id)).await;
+    let by_rule = |task: &TaskView| {
+        let row =
+            rows.iter().find(|row| row.task_id == task.id).unwrap_or_else(|| panic!("{task:?}: {rows:?}"));
+        assert!(row.answered_by.as_deref().is_some_and(|by| by.starts_with("rule ")), "{row:?}");
+        row.answer.as_ref().unwrap()["decision"].as_str().unwrap().to_owned()
+    };
+    let all = [&wrote, &said, &refused, &also].map(by_rule);
+    assert_eq!(all, ["allow_once", "allow_once", "deny", "deny"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -212,7 +212,7 @@ async fn ask(
         title: "bash: ls".into(),
         payload: json!({}),
     };
-    let ask = PermissionAsk { request, answered, deadline: Some(Duration::from_secs(60)) };
+    let ask = PermissionAsk { request, answered, rule: None, deadline: Some(Duration::from_secs(60)) };
     node.source.ask_permission(&task.lease, &agent("a"), &ask).await
 }
 

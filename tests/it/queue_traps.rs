@@ -66,7 +66,7 @@ fn question() -> PermissionAsk {
         title: "bash".into(),
         payload: serde_json::json!({}),
     };
-    PermissionAsk { request, answered: None, deadline: None }
+    PermissionAsk { request, answered: None, rule: None, deadline: None }
 }
 
 /// An open transaction of a client with psql that asks to cancel these tasks and never commits.

@@ -278,7 +278,7 @@ async fn a_rescue_closes_open_questions_and_marks_the_conversation() {
         title: "bash".into(),
         payload: serde_json::json!({}),
     };
-    let ask = PermissionAsk { request, answered: None, deadline: None };
+    let ask = PermissionAsk { request, answered: None, rule: None, deadline: None };
     dead.source.ask_permission(&task.lease, &agent("a"), &ask).await.unwrap();
     let (foreign, _) = other.source.look().await.unwrap();
     assert_eq!(other.source.rescue(&foreign, false).await.unwrap(), 1);

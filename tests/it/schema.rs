@@ -10,6 +10,7 @@ use agentpool::domain::failure::FailureReason;
 use agentpool::domain::permission::{
     Access, PermissionDecision, PermissionKind, PermissionRequest, PermissionStatus,
 };
+use agentpool::domain::permission_rule::RuleDecision;
 use agentpool::domain::session::{AgentSessionStatus, SessionStatus};
 use agentpool::domain::task::{PROMPT_BYTES_MAX, TaskStatus};
 use agentpool::domain::turn::{LoggedEvent, ToolCall, ToolStatus, TurnEvent};
@@ -168,6 +169,7 @@ async fn the_checks_repeat_the_enums_of_the_domain() {
         ("sessions", "status", words(&SessionStatus::ALL.map(SessionStatus::as_str))),
         ("checkpoints", "kind", words(&CheckpointKind::ALL.map(CheckpointKind::as_str))),
         ("pending_changes", "operation", words(&ChangeOperation::ALL.map(ChangeOperation::as_str))),
+        ("permission_rules", "decision", words(&RuleDecision::ALL.map(RuleDecision::as_str))),
         ("permission_requests", "kind", words(&PermissionKind::ALL.map(PermissionKind::as_str))),
         ("permission_requests", "status", words(&PermissionStatus::ALL.map(PermissionStatus::as_str))),
     ];

@@ -1,5 +1,6 @@
 //! Permission in the agent's words and in ours. Pure.
 
+use super::translate::kind_word;
 use crate::domain::permission::{Access, PermissionDecision, PermissionKind, PermissionRequest};
 use crate::domain::turn::ToolCall;
 use agent_client_protocol::v1::schema::{
@@ -20,6 +21,8 @@ pub(super) fn request(
         Some(title) => format!("{}: {title}", call.tool),
         None => call.tool.clone(),
     };
+    // What the rules for a kind of tool hold for: a tool's own name does not say that.
+    let word = kind.as_ref().map(|kind| kind_word(*kind));
     let (kind, access) = match kind {
         // The agent wants to leave its plan and begin.
         Some(ToolKind::SwitchMode) => (PermissionKind::Plan, Access::Unknown),
@@ -35,7 +38,7 @@ pub(super) fn request(
         access,
         title,
         payload: json!({
-            "call_id": call.call_id, "tool": call.tool, "input": call.input, "locations": call.locations,
+            "call_id": call.call_id, "tool": call.tool, "kind": word, "input": call.input, "locations": call.locations,
             "diffs": call.diffs.iter().map(|diff| json!({"path": diff.path, "old": diff.old, "new": diff.new})).collect::<Vec<_>>(),
             "options": options,
         }),

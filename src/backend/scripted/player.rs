@@ -9,7 +9,7 @@ use crate::domain::permission::{Access, PermissionDecision, PermissionKind, Perm
 use crate::domain::task::TaskSettings;
 use crate::domain::turn::{PlanEntry, StopForce, ToolCall, ToolStatus, TurnEvent};
 use crate::domain::usage::Usage;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -242,7 +242,7 @@ impl<'a> Player<'a> {
         let id = format!("ask-{}", self.calls);
         let (agent_request_id, title) = (id.clone(), title.to_owned());
         let access = if title.starts_with("read ") { Access::Read } else { Access::Unknown };
-        let payload = json!({"title": title});
+        let payload = payload(&title);
         let request = PermissionRequest { agent_request_id, kind, access, payload, title };
         self.emit(TurnEvent::Permission(request)).await?;
         let Self { io, disposed, .. } = self;
@@ -309,6 +309,17 @@ async fn unless_stopped<T>(
         () = disposed.cancelled() => Err(disposed_of()),
         _ = stop.wait_for(Option::is_some) => Err(Cut::Stopped),
         done = work => Ok(done),
+    }
+}
+
+/// What it sends with a question. `bash: command` and `edit: path` say what they are for as opencode would.
+fn payload(title: &str) -> Value {
+    match title.split_once(": ") {
+        Some(("bash", command)) => {
+            json!({"title": title, "permission": "bash", "patterns": [command], "metadata": {"command": command}})
+        }
+        Some(("edit", path)) => json!({"title": title, "permission": "edit", "patterns": [path]}),
+        _ => json!({"title": title}),
     }
 }
 

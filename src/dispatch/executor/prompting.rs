@@ -178,10 +178,15 @@ impl Prompting<'_> {
     }
 
     async fn hear(&mut self, event: TurnEvent, ready: &Ready, seat: &mut Seat) {
-        if let TurnEvent::Permission(request) = &event {
-            self.ask(request.clone(), ready, seat).await;
-        }
+        let TurnEvent::Permission(request) = &event else {
+            self.keep(event).await;
+            self.last_heard = Instant::now();
+            return;
+        };
+        let request = request.clone();
+        let asked = self.ask(&request, ready, seat).await;
         self.keep(event).await;
+        self.after_asking(asked, &request, ready, seat).await;
         // Not before: what the store kept waiting, the agent has not been silent.
         self.last_heard = Instant::now();
     }

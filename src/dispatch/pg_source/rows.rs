@@ -1,13 +1,15 @@
 //! Conversions between the engine's words and rows: pure, total.
 
-use super::super::task_source::{EventBatch, Finish, FinishOutcome, SourceError, Standing};
+use super::super::interview::row_id;
+use super::super::task_source::{EventBatch, Finish, FinishOutcome, PermissionAsk, SourceError, Standing};
 use crate::domain::agent::AgentName;
 use crate::domain::ids::{Fence, SessionId, TaskId, WorkspaceId};
-use crate::domain::permission::PermissionStatus;
+use crate::domain::permission::{PermissionDecision, PermissionStatus};
+use crate::domain::permission_rule::{StandingRule, answerer};
 use crate::domain::task::{ClaimedTask, Lease, TaskSettings};
 use crate::domain::text;
 use crate::store::events::{NewBatch, NewEvent};
-use crate::store::permissions::StandingRow;
+use crate::store::permissions::{NewPermission, Settlement, StandingRow};
 use crate::store::queue::{ClaimedRow, FinishRow, Finished};
 use crate::wire;
 
@@ -83,7 +85,37 @@ pub(super) fn new_batch(batch: &EventBatch) -> NewBatch {
     }
 }
 
-/// What stands for a question whose deadline passed. Without a row (somebody deleted it) nobody can have answered.
+pub(super) fn new_permission(lease: &Lease, agent: &AgentName, ask: &PermissionAsk) -> NewPermission {
+    let by = ask.rule.map_or_else(|| "policy".to_owned(), answerer);
+    NewPermission {
+        session: lease.session.0,
+        fence: lease.fence.0,
+        task: lease.task.0,
+        agent: agent.as_str().to_owned(),
+        agent_request_id: row_id(&ask.request.agent_request_id),
+        kind: ask.request.kind.as_str(),
+        title: text::cut(text::clean(ask.request.title.clone()), 4096),
+        payload: text::clean_json(ask.request.payload.clone()),
+        answered: ask.answered.as_ref().map(|answer| (answer_json(answer), by)),
+        deadline_secs: ask.deadline.map(|deadline| deadline.as_secs_f64()),
+    }
+}
+
+pub(super) fn by_deadline(answer: &PermissionDecision) -> Settlement {
+    let status = PermissionStatus::Expired.as_str();
+    Settlement { answer: answer_json(answer), status, by: "deadline".to_owned() }
+}
+
+pub(super) fn by_rule(rule: &StandingRule) -> Settlement {
+    let status = PermissionStatus::Answered.as_str();
+    Settlement { answer: answer_json(&rule.answer()), status, by: answerer(rule.id) }
+}
+
+fn answer_json(answer: &PermissionDecision) -> serde_json::Value {
+    text::clean_json(wire::permission::to_json(answer.clone()))
+}
+
+/// What stands for a question that its node closed. Without a row (somebody deleted it) nobody can have answered.
 pub(super) fn standing_of(row: Option<StandingRow>) -> Result<Standing, SourceError> {
     let Some(StandingRow { status, answer }) = row else { return Ok(Standing::Expired) };
     match answer {

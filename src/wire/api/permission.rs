@@ -27,7 +27,7 @@ pub struct PermissionView {
     pub status: String,
     /// The answer, as in `POST /api/permissions/{id}/answer` ([`crate::wire::permission::AnswerBody`]).
     pub answer: Option<Value>,
-    /// `policy`, `deadline`, or who; of a cancelled one `turn_ended` or `node_lost`.
+    /// `policy`, `rule <id>`, `deadline`, or who; of a cancelled one `turn_ended` or `node_lost`.
     pub answered_by: Option<String>,
     /// The request of an interrupted try, closed with it, that is made again by this one.
     #[serde(default)]

@@ -3,8 +3,8 @@
 use crate::support::cli::User;
 use crate::support::node::{PATIENCE, Talk, TestNode, scripted_config};
 use agentpool::wire::api::{
-    CheckpointView, NewProject, NewSession, NewTask, NewToken, NewTokenView, NewWorkspace, PermissionView,
-    Problem, ProjectView, SessionView, TaskView, TokenView, WorkspaceView,
+    CheckpointView, NewProject, NewSession, NewTask, NewToken, NewTokenView, NewWorkspace, PermissionRuleView,
+    PermissionView, Problem, ProjectView, SessionView, TaskView, TokenView, WorkspaceView,
 };
 use futures::StreamExt;
 use reqwest::{Method, StatusCode};
@@ -69,6 +69,18 @@ async fn a_client_sees_its_workspace_and_nothing_of_another() {
     others
         .post::<Problem>(&format!("/api/permissions/{}/answer", asked.id), &answer, StatusCode::NOT_FOUND)
         .await;
+    let always = json!({"decision": "allow_always", "rule": "agent"});
+    others
+        .post::<Problem>(&format!("/api/permissions/{}/answer", asked.id), &always, StatusCode::NOT_FOUND)
+        .await;
+    let forbids = json!({"session_id": session.id, "tool": "webfetch", "decision": "deny"});
+    others.post::<Problem>("/api/permission-rules", &forbids, StatusCode::NOT_FOUND).await;
+    let aside = json!({"agent": "asking", "workspace": "default", "tool": "x", "decision": "allow"});
+    others.post::<Problem>("/api/permission-rules", &aside, StatusCode::NOT_FOUND).await;
+    let rule: PermissionRuleView = mine.post("/api/permission-rules", &forbids, StatusCode::CREATED).await;
+    assert!(rule.created_by.starts_with("token "), "{rule:?}");
+    let of_rule = format!("/api/permission-rules/{}", rule.id);
+    assert_eq!(status(&others, Method::DELETE, &of_rule).await, StatusCode::NOT_FOUND);
     let (s, t) = (session.id, done.id);
     for path in [
         format!("/api/sessions/{s}"),
@@ -101,7 +113,9 @@ async fn a_client_sees_its_workspace_and_nothing_of_another() {
     ] {
         assert_eq!(status(&others, Method::POST, &path).await, StatusCode::NOT_FOUND, "{path}");
     }
-    for list in ["/api/sessions", "/api/tasks", "/api/permissions?all=true", "/api/projects"] {
+    for list in
+        ["/api/sessions", "/api/tasks", "/api/permissions?all=true", "/api/permission-rules", "/api/projects"]
+    {
         assert_eq!(others.get::<Vec<Value>>(list).await.len(), 0, "{list}");
         assert!(!mine.get::<Vec<Value>>(list).await.is_empty(), "{list}");
     }
@@ -125,6 +139,8 @@ async fn a_client_sees_its_workspace_and_nothing_of_another() {
     assert_eq!(status(&runner, Method::GET, "/api/tasks").await, StatusCode::NOT_FOUND);
     let (_, admin) = token(&node, "admin", None).await;
     assert_eq!(status(&admin, Method::GET, "/api/pool").await, StatusCode::OK);
+    assert_eq!(status(&runner, Method::GET, "/api/permission-rules").await, StatusCode::NOT_FOUND);
+    assert_eq!(status(&mine, Method::DELETE, &of_rule).await, StatusCode::NO_CONTENT);
     mine.cancel(asks.id).await;
     mine.finish(asks.id).await;
     node.stop().await;

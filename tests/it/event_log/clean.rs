@@ -94,7 +94,7 @@ async fn no_report_of_a_turn_can_be_refused_for_its_letters() {
         title: BAD.into(),
         payload: json!({BAD: BAD}),
     };
-    let ask = PermissionAsk { request, answered: None, deadline: Some(Duration::from_secs(1)) };
+    let ask = PermissionAsk { request, answered: None, rule: None, deadline: Some(Duration::from_secs(1)) };
     node.source.ask_permission(&task.lease, &agent("a"), &ask).await.unwrap();
     let no = PermissionDecision::Deny { message: Some(BAD.into()) };
     let standing = node.source.expire_permission(&task.lease, BAD, &no).await.unwrap();

@@ -192,7 +192,7 @@ impl<'a> World<'a> {
     /// An empty queue with three nodes and five sessions, one of them on a path of the first node.
     pub async fn new(queue: &'a Queue) -> Self {
         let empty = "TRUNCATE agentpool.tasks, agentpool.lanes, agentpool.session_streams, agentpool.task_messages,
-                     agentpool.checkpoints, agentpool.pending_changes, agentpool.permission_requests, agentpool.agent_sessions, agentpool.session_worktrees, agentpool.sessions,
+                     agentpool.checkpoints, agentpool.pending_changes, agentpool.permission_requests, agentpool.permission_rules, agentpool.agent_sessions, agentpool.session_worktrees, agentpool.sessions,
                      agentpool.projects, agentpool.nodes";
         queue.sql.batch_execute(empty).await.unwrap();
         let mut nodes = Vec::new();

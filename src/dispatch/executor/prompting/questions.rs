@@ -7,7 +7,9 @@ use super::{Prompting, sleep_until};
 use crate::dispatch::interview;
 use crate::dispatch::task_source::{PermissionAsk, SourceError, Standing};
 use crate::domain::permission::{PermissionAnswer, PermissionDecision, PermissionRequest};
+use crate::domain::permission_rule::{self, StandingRule};
 use crate::domain::turn::{LoggedEvent, Stop, StopCause, TurnEvent};
+use std::future::Future;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,64 +17,143 @@ use tokio::time::Instant;
 /// Between two tries while the database is away.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
-/// What became of a question on its way to its row.
-enum Asked {
-    Stored,
-    /// The row cannot be: nobody will ever see the question.
+/// What became of a call to the other side.
+enum Called<T> {
+    Done(T),
+    /// It will not do it.
     Refused,
     /// The turn is stopped or over.
     TooLate,
 }
 
+/// Where a question stands once its row is written.
+pub(super) enum Asked {
+    /// A person has to answer.
+    Open,
+    /// A standing rule has answered.
+    ByRule(PermissionDecision),
+    /// The policy has answered, or nobody needs to any more.
+    Closed,
+}
+
 impl Prompting<'_> {
-    pub(super) async fn ask(&mut self, request: PermissionRequest, ready: &Ready, seat: &mut Seat) {
+    /// Puts a question to rules, policy and people, in this order.
+    pub(super) async fn ask(&mut self, request: &PermissionRequest, ready: &Ready, seat: &mut Seat) -> Asked {
         let agent_request_id = request.agent_request_id.clone();
-        let ask = self.interview.ask(request, Instant::now());
+        let rule = match self.standing_rule(request, ready, seat).await {
+            Called::Done(rule) => rule,
+            Called::Refused => {
+                let decision = interview::deny("the standing rules could not be read");
+                self.tell(PermissionAnswer { agent_request_id, decision }, seat).await;
+                return Asked::Closed;
+            }
+            Called::TooLate => return Asked::Closed,
+        };
+        let ask = self.interview.ask(request.clone(), rule.as_ref(), Instant::now());
+        let by_rule = ask.rule.is_some();
         let decision = match (self.store(&ask, seat).await, ask.answered) {
-            (Asked::Stored, Some(decision)) => decision,
-            (Asked::Stored, None) => {
+            (Called::Done(()), Some(decision)) => decision,
+            (Called::Done(()), None) => {
                 if let Some(deadline) = ask.deadline {
                     // The row's deadline runs since now, not since the first try.
                     self.interview.postpone(&agent_request_id, Instant::now() + deadline);
                 }
-                return self.wait_for_a_person(ready, seat);
+                self.wait_for_a_person(ready, seat);
+                return Asked::Open;
             }
-            (Asked::Refused, _) => interview::deny("the question could not be stored"),
-            (Asked::TooLate, _) => {
+            (Called::Refused, _) => interview::deny("the question could not be stored"),
+            (Called::TooLate, _) => {
                 self.interview.close(&agent_request_id);
-                return;
+                return Asked::Closed;
             }
         };
         self.interview.close(&agent_request_id);
-        self.tell(PermissionAnswer { agent_request_id, decision }, seat).await;
+        self.tell(PermissionAnswer { agent_request_id, decision: decision.clone() }, seat).await;
+        if by_rule { Asked::ByRule(decision) } else { Asked::Closed }
+    }
+
+    /// Whoever follows the turn has seen the question. A rule that was made between the look at the rules and the row of the
+    /// question has seen neither the other: so there is a second look, after the row.
+    pub(super) async fn after_asking(
+        &mut self,
+        asked: Asked,
+        request: &PermissionRequest,
+        ready: &Ready,
+        seat: &mut Seat,
+    ) {
+        let id = &request.agent_request_id;
+        match asked {
+            Asked::Closed => {}
+            Asked::ByRule(decision) => self.resolved(id, &decision, false).await,
+            Asked::Open => {
+                let Called::Done(Some(rule)) = self.standing_rule(request, ready, seat).await else { return };
+                let (source, lease) = (&self.turn.engine.source, self.turn.task.lease);
+                let answered = self.insist(seat, || source.answer_by_rule(&lease, id, &rule)).await;
+                if let Called::Done(decision) = answered {
+                    let answer = PermissionAnswer { agent_request_id: id.clone(), decision };
+                    self.answer(answer, ready, seat).await;
+                }
+            }
+        }
+    }
+
+    /// The standing rule that holds for this question now.
+    async fn standing_rule(
+        &mut self,
+        request: &PermissionRequest,
+        ready: &Ready,
+        seat: &Seat,
+    ) -> Called<Option<StandingRule>> {
+        if !self.interview.heeds_rules(request) {
+            return Called::Done(None);
+        }
+        let (source, task) = (&self.turn.engine.source, self.turn.task);
+        let rules = self.insist(seat, || source.standing_rules(&task.lease, &task.agent)).await;
+        match rules {
+            Called::Done(rules) => {
+                let worktree = ready.worktree.path.to_str();
+                Called::Done(permission_rule::ruling(&rules, request, worktree).cloned())
+            }
+            Called::Refused => Called::Refused,
+            Called::TooLate => Called::TooLate,
+        }
+    }
+
+    async fn store(&mut self, ask: &PermissionAsk, seat: &Seat) -> Called<()> {
+        let (source, task) = (&self.turn.engine.source, self.turn.task);
+        self.insist(seat, || source.ask_permission(&task.lease, &task.agent, ask)).await
     }
 
     /// Tries for as long as the database is away and the turn may last.
-    async fn store(&mut self, ask: &PermissionAsk, seat: &Seat) -> Asked {
-        let (engine, task) = (self.turn.engine, self.turn.task);
+    async fn insist<T, F: Future<Output = Result<T, SourceError>>>(
+        &mut self,
+        seat: &Seat,
+        mut call: impl FnMut() -> F,
+    ) -> Called<T> {
+        let task = self.turn.task.lease.task;
         loop {
-            let stored = tokio::select! {
-                stored = engine.source.ask_permission(&task.lease, &task.agent, ask) => stored,
-                () = self.is_moot(&seat.stop) => return Asked::TooLate,
+            let called = tokio::select! {
+                called = call() => called,
+                () = self.is_moot(&seat.stop) => return Called::TooLate,
             };
-            match stored {
-                Ok(()) => return Asked::Stored,
+            match called {
+                Ok(done) => return Called::Done(done),
                 Err(SourceError::LostLease) => {
                     self.stop(StopCause::LeaseLost);
-                    return Asked::TooLate;
+                    return Called::TooLate;
                 }
                 Err(SourceError::Unavailable(error)) => {
-                    tracing::warn!(task = %task.lease.task, %error, "a question waits for the database");
+                    tracing::warn!(%task, %error, "a question waits for the database");
                 }
                 Err(error @ (SourceError::BadValue(_) | SourceError::Failed(_))) => {
-                    tracing::error!(task = %task.lease.task, %error, "a question could not be stored and is denied");
-                    return Asked::Refused;
+                    tracing::error!(%task, %error, "what a question needs could not be read or written");
+                    return Called::Refused;
                 }
             }
             tokio::select! {
                 () = tokio::time::sleep(RETRY_EVERY) => {}
                 () = sleep_until(self.length_deadline()) => self.too_long(),
-                () = self.is_moot(&seat.stop) => return Asked::TooLate,
+                () = self.is_moot(&seat.stop) => return Called::TooLate,
             }
         }
     }
