@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::task::{self, OneTask};
 use super::{CliError, Exit, output};
-use crate::wire::api::{ChangeView, PermissionView, TaskView};
+use crate::wire::api::{AttemptView, ChangeView, PermissionView, TaskView};
 use crate::wire::event::EventView;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -28,7 +28,7 @@ pub(super) async fn run(args: OneTask) -> Result<Exit, CliError> {
     if let Some(at) = task.run_at.filter(|_| task.attempt == 0) {
         story.push(moment(at, "not before", String::new()));
     }
-    story.extend(events(&client, &task).await?.into_iter().map(told));
+    story.extend(events(&client, &task).await?.into_iter().map(|event| told(event, &task.attempts)));
     let session = Some(task.session_id.to_string());
     let query = [("all", Some("true".to_owned())), ("session", session), ("limit", Some(PAGE.to_string()))];
     let asked: Vec<PermissionView> = client.get_with("/api/permissions", &query).await?;
@@ -66,6 +66,14 @@ pub(super) async fn run(args: OneTask) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
+/// Where an attempt ran, as far as it is known.
+fn place(attempt: &AttemptView) -> String {
+    let node = attempt.node_name.clone().or_else(|| attempt.node_id.map(|id| id.to_string()));
+    let node = node.map(|node| format!(", on {node}")).unwrap_or_default();
+    let fence = attempt.fence.map(|fence| format!(", fence {fence}")).unwrap_or_default();
+    format!("{node}{fence}")
+}
+
 fn moment(at: DateTime<Utc>, what: &str, detail: String) -> Moment {
     Moment { at, what: what.to_owned(), detail }
 }
@@ -87,7 +95,7 @@ async fn events(client: &Client, task: &TaskView) -> Result<Vec<EventView>, CliE
     }
 }
 
-fn told(event: EventView) -> Moment {
+fn told(event: EventView, attempts: &[AttemptView]) -> Moment {
     let input = event.input.unwrap_or_default();
     let word = |name: &str| match &input[name] {
         serde_json::Value::String(word) => word.clone(),
@@ -97,7 +105,11 @@ fn told(event: EventView) -> Moment {
     let content = event.content.unwrap_or_default();
     let (what, detail) = match event.kind.as_str() {
         "turn_started" => {
-            (format!("attempt {} begins", word("attempt")), format!("{} conversation", word("conversation")))
+            let number = input["attempt"].as_i64();
+            let attempt = attempts.iter().find(|attempt| number.is_some() && attempt.number == number);
+            let place = attempt.map(place).unwrap_or_default();
+            let detail = format!("{} conversation{place}", word("conversation"));
+            (format!("attempt {} begins", word("attempt")), detail)
         }
         "turn_ended" => (format!("attempt ends: {content}"), word("reason")),
         "permission" if input.get("status").is_some() => {

@@ -75,6 +75,9 @@ pub(super) fn attempts(events: Vec<AttemptEvent>) -> Vec<AttemptView> {
                 ended_at: None,
                 outcome: None,
                 reason: None,
+                fence: event.fence,
+                node_id: event.node,
+                node_name: event.node_name,
             });
             continue;
         }
@@ -90,6 +93,9 @@ pub(super) fn attempts(events: Vec<AttemptEvent>) -> Vec<AttemptView> {
                 ended_at: Some(event.at),
                 outcome: event.content,
                 reason,
+                fence: None,
+                node_id: None,
+                node_name: None,
             }),
         }
     }

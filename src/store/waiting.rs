@@ -19,6 +19,12 @@ pub struct AttemptEvent {
     pub input: Option<Value>,
     /// When.
     pub at: DateTime<Utc>,
+    /// Of a begin: the lane's fence.
+    pub fence: Option<i64>,
+    /// Of a begin: the node.
+    pub node: Option<Uuid>,
+    /// Its host.
+    pub node_name: Option<String>,
 }
 
 impl Store {
@@ -55,7 +61,7 @@ impl Store {
         }))
     }
 
-    /// When each attempt of a task began and ended, oldest first.
+    /// When each attempt of a task began, where, and how it ended, oldest first.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -67,6 +73,9 @@ impl Store {
             content: row.get("content"),
             input: row.get("input"),
             at: row.get("created_at"),
+            fence: row.get("fence"),
+            node: row.get("node_id"),
+            node_name: row.get("node_name"),
         };
         Ok(rows.iter().map(event).collect())
     }

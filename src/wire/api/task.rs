@@ -120,6 +120,15 @@ pub struct AttemptView {
     pub outcome: Option<String>,
     /// Why it failed.
     pub reason: Option<String>,
+    /// The lane's fence that it ran under; none when it ended before its agent was prompted.
+    #[serde(default)]
+    pub fence: Option<i64>,
+    /// The node that ran it; none likewise.
+    #[serde(default)]
+    pub node_id: Option<Uuid>,
+    /// The node's host, as it said at its newest start.
+    #[serde(default)]
+    pub node_name: Option<String>,
 }
 
 /// `POST /api/tasks/batch`: all of them or none, in this order.

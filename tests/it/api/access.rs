@@ -298,7 +298,7 @@ async fn a_task_is_explained_and_put_in_again_by_the_command_line() {
     let user = User::of(&node.url).with("AGENTPOOL_TOKEN", node.token.clone());
     let id = failed.id.to_string();
     let story = user.run(&["task", "explain", &id]).await.expect(0).stdout;
-    for words in ["put in", "attempt 1 begins", "attempt ends: failed", "provider_error"] {
+    for words in ["put in", "attempt 1 begins", ", fence 1", "attempt ends: failed", "provider_error"] {
         assert!(story.contains(words), "{words}: {story}");
     }
     let story: Value =

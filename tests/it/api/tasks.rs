@@ -97,6 +97,24 @@ async fn a_task_tells_of_every_attempt_and_is_put_in_again_only_when_it_failed()
     );
     assert!(failed.attempts.iter().all(|a| a.started_at <= a.ended_at && a.conversation.is_some()));
 
+    // Where, and under which fence. The first attempt as if another node had run it.
+    let fences: Vec<i64> = failed.attempts.iter().map(|a| a.fence.unwrap()).collect();
+    assert!(fences[0] < fences[1], "{fences:?}");
+    let here: Uuid =
+        std::fs::read_to_string(node.config.data_dir.join("node_id")).unwrap().trim().parse().unwrap();
+    assert!(failed.attempts.iter().all(|a| a.node_id == Some(here) && a.node_name.is_some()), "{failed:?}");
+    let far = Uuid::now_v7();
+    let moved = format!(
+        "INSERT INTO agentpool.nodes (id, incarnation, hostname) VALUES ('{far}', '{far}', 'far-away');
+         UPDATE agentpool.checkpoints SET node_id = '{far}' WHERE task_id = '{}' AND fence = {}",
+        failed.id, fences[0]
+    );
+    node.sql().await.batch_execute(&moved).await.unwrap();
+    let places = task(&node, failed.id).await.attempts.into_iter().map(|a| (a.node_id, a.node_name));
+    let places: Vec<_> = places.collect();
+    assert_eq!(places[0], (Some(far), Some("far-away".to_owned())));
+    assert_eq!(places[1].0, Some(here));
+
     let retry = format!("/api/tasks/{}/retry", failed.id);
     let again: TaskView = node.post(&retry, &(), StatusCode::CREATED).await;
     assert_eq!((again.retry_of, again.prompt.as_str()), (Some(failed.id), failed.prompt.as_str()));
