@@ -1,6 +1,7 @@
 //! Speaks HTTP with a running service: where it is, with which token, and what its refusals mean. Knows no command.
 
 use super::CliError;
+use super::error::problem;
 use crate::config::{self, Config, ConfigArgs, ConfigPlace};
 use crate::domain::text::for_terminal;
 use crate::wire::api::Problem;
@@ -196,14 +197,21 @@ impl Client {
                     Some(token) => format!("the token from {}", token.origin),
                     None => "a request without a token".to_owned(),
                 };
-                Err(CliError::Unauthorized { url: self.url(), token })
+                let request_id = self.problem(response).await.request_id;
+                Err(CliError::Unauthorized { url: self.url(), token, request_id })
             }
-            status => {
-                let body = response.bytes().await.unwrap_or_default();
-                let detail = serde_json::from_slice::<Problem>(&body).map(|problem| problem.detail);
-                let detail = detail.unwrap_or_else(|_| format!("{} answered {status}", self.url()));
-                Err(CliError::Refused { status: status.as_u16(), detail })
-            }
+            _ => Err(CliError::Refused(Box::new(self.problem(response).await))),
+        }
+    }
+
+    /// What the service says of a refusal, or what its status alone says.
+    async fn problem(&self, response: Response) -> Problem {
+        let status = response.status();
+        let body = response.bytes().await.unwrap_or_default();
+        match serde_json::from_slice::<Problem>(&body) {
+            // What stands between may have changed it; the words must not say otherwise than the answer.
+            Ok(problem) => Problem { status: status.as_u16(), ..problem },
+            Err(_) => problem(status.as_u16(), "refused", format!("{} answered {status}", self.url())),
         }
     }
 

@@ -4,6 +4,8 @@ use crate::app::{AppError, DataFolderError, DatabaseError, MigrateError, Notific
 use crate::config::ConfigError;
 use crate::install::InstallError;
 use crate::telemetry::TelemetryError;
+use crate::wire::api::Problem;
+use reqwest::StatusCode;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -88,15 +90,12 @@ pub enum CliError {
         url: String,
         /// What was sent, in words.
         token: String,
+        /// Names the request in the service's log.
+        request_id: String,
     },
     /// The service said no, and why.
-    #[error("{detail}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// The service's words.
-        detail: String,
-    },
+    #[error("{}", .0.detail)]
+    Refused(Box<Problem>),
     /// What answered does not speak our language.
     #[error("what answers at {url} is no agentpool of this version: {problem}")]
     Foreign {
@@ -136,6 +135,41 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// There is no such thing, as far as the service told.
+    pub(super) fn not_found(detail: String) -> Self {
+        Self::Refused(Box::new(problem(404, "not_found", detail)))
+    }
+
+    /// The same as programs read it: what the service answered, or one of the same shape with a code of its own and the HTTP
+    /// status that is nearest to it.
+    pub(super) fn problem(&self) -> Problem {
+        let (status, code) = match self {
+            Self::Refused(problem) => return Problem::clone(problem),
+            Self::Unauthorized { request_id, .. } => {
+                let problem = problem(401, "unauthorized", self.to_string());
+                return Problem { request_id: request_id.clone(), ..problem };
+            }
+            Self::Usage(_) => (400, "usage"),
+            Self::Unreachable { .. } => (503, "unreachable"),
+            Self::StreamLost { .. } => (503, "stream_lost"),
+            Self::Broken { .. } => (504, "no_answer"),
+            Self::Foreign { .. } => (502, "foreign"),
+            Self::File { .. } => (500, "unreadable_file"),
+            Self::Install(_) => (500, "not_installed"),
+            Self::Config(_) | Self::Telemetry(_) => (500, "configuration"),
+            Self::App(_) => match self.exit() {
+                Exit::Config => (500, "configuration"),
+                Exit::Unavailable => (503, "unavailable"),
+                Exit::NotFoundOrConflict => (409, "conflict"),
+                Exit::Done | Exit::Fault | Exit::Usage | Exit::TaskFailed | Exit::Interrupted => {
+                    (500, "fault")
+                }
+            },
+            Self::Scratch(_) | Self::Listen { .. } | Self::Runtime(_) | Self::Output(_) => (500, "fault"),
+        };
+        problem(status, code, self.to_string())
+    }
+
     /// The code with which the program ends.
     pub fn exit(&self) -> Exit {
         match self {
@@ -143,7 +177,7 @@ impl CliError {
             Self::App(error) => of_the_app(error),
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable { .. } | Self::Broken { .. } | Self::StreamLost { .. } => Exit::Unavailable,
-            Self::Refused { status, .. } => match status {
+            Self::Refused(problem) => match problem.status {
                 400 | 422 => Exit::Usage,
                 404 | 409 => Exit::NotFoundOrConflict,
                 503 => Exit::Unavailable,
@@ -158,6 +192,19 @@ impl CliError {
             | Self::Runtime(_)
             | Self::Output(_) => Exit::Fault,
         }
+    }
+}
+
+/// A problem of this program's own.
+pub(super) fn problem(status: u16, code: &str, detail: String) -> Problem {
+    let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    Problem {
+        kind: format!("urn:agentpool:problem:{code}"),
+        title: title.unwrap_or_default().to_owned(),
+        status,
+        code: code.to_owned(),
+        detail,
+        ..Problem::default()
     }
 }
 

@@ -138,7 +138,7 @@ impl Line<'_> {
 fn may_pass(error: &CliError) -> bool {
     match error {
         CliError::Unreachable { .. } | CliError::Broken { .. } => true,
-        CliError::Refused { status, .. } => *status >= 500,
+        CliError::Refused(problem) => problem.status >= 500,
         _ => false,
     }
 }

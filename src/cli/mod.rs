@@ -34,6 +34,7 @@ pub use client::ClientArgs;
 pub use error::{CliError, Exit};
 
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::future::Future;
 use std::io;
 use std::process::ExitCode;
@@ -101,8 +102,15 @@ enum Command {
 
 /// Parses the arguments, runs the command, tells its error, and answers with its exit code.
 pub fn main() -> ExitCode {
+    let json = asks_for_json(std::env::args_os().skip(1));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(error) if json && error.use_stderr() => {
+            let words = error.render().to_string();
+            let words = words.trim().trim_start_matches("error: ").to_owned();
+            output::complain_json(&CliError::Usage(words).problem());
+            return Exit::Usage.into();
+        }
         Err(error) => {
             // Help and version are "errors" of clap's too, for stdout and with exit code 0. A closed stream is no fault.
             let _ = error.print();
@@ -113,10 +121,19 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done.into(),
         Err(error) => {
-            output::complain(&error.to_string());
+            if json {
+                output::complain_json(&error.problem());
+            } else {
+                output::complain(&error.to_string());
+            }
             error.exit().into()
         }
     }
+}
+
+/// Known before the arguments are understood: what does not understand them is told as JSON too.
+fn asks_for_json(args: impl Iterator<Item = OsString>) -> bool {
+    args.take_while(|arg| arg != "--").any(|arg| arg == "--json")
 }
 
 fn run(command: Command) -> Result<Exit, CliError> {

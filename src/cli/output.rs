@@ -3,6 +3,7 @@
 
 use super::CliError;
 use crate::domain::text::for_terminal;
+use crate::wire::api::Problem;
 use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::Table;
@@ -27,6 +28,12 @@ pub(super) fn line(text: &str) -> Result<(), CliError> {
 /// An error on stderr. When that is closed too, nobody is there to be told.
 pub(super) fn complain(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{RED}error:{RED:#} {}", for_terminal(text));
+}
+
+/// An error on stderr as one line of JSON, for programs.
+pub(super) fn complain_json(problem: &Problem) {
+    let text = serde_json::to_string(problem).expect("a struct of strings is JSON");
+    let _ = writeln!(anstream::stderr().lock(), "{}", for_terminal(&text));
 }
 
 /// A hint on stderr, so that stdout stays what was asked for.

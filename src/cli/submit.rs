@@ -175,13 +175,11 @@ fn choose_agent(named: Option<String>, agents: Vec<AgentView>) -> Result<String,
         (Some(name), names) if names.contains(&name) => Ok(name),
         (Some(name), _) => {
             let detail = format!("the service has no agent {name:?}: {known}");
-            Err(CliError::Refused { status: 404, detail })
+            Err(CliError::not_found(detail))
         }
         (None, [only]) => Ok(only.clone()),
         (None, names) if names.iter().any(|name| name == AGENT_DEFAULT) => Ok(AGENT_DEFAULT.to_owned()),
-        (None, []) => {
-            Err(CliError::Refused { status: 404, detail: format!("the service has no agents: {install}") })
-        }
+        (None, []) => Err(CliError::not_found(format!("the service has no agents: {install}"))),
         (None, _) => Err(CliError::Usage(format!("say which agent is meant with --agent: {known}"))),
     }
 }

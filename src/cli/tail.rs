@@ -36,16 +36,16 @@ pub(super) async fn run(args: TailArgs) -> Result<Exit, CliError> {
     let client = Client::new(&args.client)?;
     match client.get::<TaskView>(&format!("/api/tasks/{}", args.id)).await {
         Ok(task) => follow_task(&client, &args.client, task.id, args.json).await,
-        Err(CliError::Refused { status: 404, .. }) => tail_session(&client, &args).await,
+        Err(CliError::Refused(problem)) if problem.status == 404 => tail_session(&client, &args).await,
         Err(error) => Err(error),
     }
 }
 
 async fn tail_session(client: &Client, args: &TailArgs) -> Result<Exit, CliError> {
     let session = match client.get::<SessionView>(&format!("/api/sessions/{}", args.id)).await {
-        Err(CliError::Refused { status: 404, .. }) => {
+        Err(CliError::Refused(problem)) if problem.status == 404 => {
             let detail = format!("there is neither a task nor a session {}", args.id);
-            return Err(CliError::Refused { status: 404, detail });
+            return Err(CliError::not_found(detail));
         }
         session => session?,
     };

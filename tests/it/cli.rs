@@ -5,7 +5,7 @@ mod configuration;
 mod following;
 mod machine;
 
-use crate::support::cli::{User, nobody, serve};
+use crate::support::cli::{Ended, User, nobody, serve};
 use crate::support::cluster::fresh_database;
 use crate::support::repos::Repos;
 use axum::body::{Body, Bytes};

@@ -188,3 +188,59 @@ async fn a_reader_that_has_seen_enough_is_no_error() {
     let ended = listing.end().await.expect(0);
     assert_eq!(ended.stderr, "");
 }
+
+#[tokio::test]
+async fn with_json_an_error_is_the_problem_itself_on_one_line_of_stderr_and_the_exit_code_stays() {
+    let whole = json!({
+        "type": "urn:agentpool:problem:worktree_at_risk", "title": "Conflict", "status": 409, "code": "worktree_at_risk",
+        "detail": "it would be\u{1b} lost", "risk": ["a.txt"], "request_id": "r-1",
+    });
+    let answer = whole.clone();
+    let router = Router::new()
+        .route("/api/tasks/{id}", get(async move || (StatusCode::CONFLICT, Json(answer.clone()))))
+        .route("/api/sessions", get(async || (StatusCode::BAD_GATEWAY, "<html>")))
+        .route("/api/pool", get(async || "<html>"))
+        .route(
+            "/api/permissions",
+            get(async || {
+                (
+                    StatusCode::UNAUTHORIZED,
+                    Json(json!({"status": 401, "code": "x", "detail": "no", "request_id": "r-2"})),
+                )
+            }),
+        );
+    let url = serve(router).await;
+    let user = User::of(&url);
+    let problem = |ended: &Ended| -> Value {
+        assert_eq!(ended.stdout, "", "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        assert!(!ended.stderr.contains('\u{1b}'), "{ended:?}");
+        serde_json::from_str(&ended.stderr).unwrap_or_else(|error| panic!("{error}: {ended:?}"))
+    };
+    let id = TASK.to_string();
+    let told = problem(&user.run(&["task", &id, "--json"]).await.expect(4));
+    assert_eq!(told, whole, "as the API gave it");
+    let told = problem(&user.run(&["permissions", "--json"]).await.expect(1));
+    assert_eq!((&told["code"], &told["request_id"]), (&json!("unauthorized"), &json!("r-2")));
+    assert!(told["detail"].as_str().unwrap().contains("--token-file"), "{told}");
+    let nobody = User::of(&nobody());
+    for (user, args, exit, status, code) in [
+        (&user, &["sessions", "--json"][..], 1, 502, "refused"),
+        (&user, &["pool", "--json"], 1, 502, "foreign"),
+        (&nobody, &["tasks", "--json"], 69, 503, "unreachable"),
+        (&nobody, &["tasks", "--json", "--status", "bogus"], 2, 400, "usage"),
+        (&nobody, &["frobnicate", "--json"], 2, 400, "usage"),
+        (&nobody, &["submit", "--json", ""], 2, 400, "usage"),
+        (&nobody, &["tasks", "--json", "--token-file", "missing"], 1, 500, "unreadable_file"),
+        (&nobody, &["tasks", "--json", "--config", "missing"], 78, 500, "configuration"),
+    ] {
+        let told = problem(&user.run(args).await.expect(exit));
+        assert_eq!((&told["status"], &told["code"]), (&json!(status), &json!(code)), "{args:?}: {told}");
+        assert_eq!(told["type"], format!("urn:agentpool:problem:{code}"), "{told}");
+        assert!(!told["detail"].as_str().unwrap().is_empty() && !told["title"].as_str().unwrap().is_empty());
+    }
+    // What comes after `--` is a prompt, and without the flag the words are for people.
+    let words = nobody.run(&["submit", "--session", &SESSION.to_string(), "--", "--json"]).await.expect(69);
+    assert!(words.stderr.starts_with("error: no agentpool answers"), "{words:?}");
+    nobody.run(&["tasks", "--json", "--help"]).await.expect(0);
+}
