@@ -157,7 +157,8 @@ impl Node {
         let hostname =
             nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let lock_key = store.register_node(node.0, incarnation.0, &hostname).await?;
-        let (backends, profiles) = build_backends(config, &folder, &shims, &store).await?;
+        let token = folder.token()?;
+        let (backends, profiles) = build_backends(config, &folder, &shims, &store, &token).await?;
         let epoch = store.epoch().await?;
         store.make_partitions().await?;
 
@@ -207,7 +208,6 @@ impl Node {
             pulse: pulse.clone(),
             panics: Arc::clone(&panics),
         });
-        let token = folder.token()?;
         let review = Review { id: node, worktrees: worktrees.clone(), store: store.clone() };
         let api = Api {
             store: store.clone(),
@@ -354,12 +354,14 @@ async fn build_backends(
     folder: &DataFolder,
     shims: &Shims,
     store: &Store,
+    token: &str,
 ) -> Result<(Backends, Profiles), AppError> {
     let mut all = Backends::new();
     let mut profiles = Profiles::new();
     for (name, agent) in &config.agents {
         let refused = |message: String| AppError::Agent { agent: name.to_string(), message };
-        let profile = agent.profile(name);
+        let redactor = backends::redactor(agent, config, token).map_err(refused)?;
+        let profile = agent.profile(name, redactor);
         let backend = backends::build(name, agent, folder.path(), shims).map_err(refused)?;
         store.upsert_agent(name.as_str(), profile.backend.as_str(), profile.default_model.as_deref()).await?;
         all.insert(profile.name.clone(), backend);

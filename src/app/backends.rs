@@ -4,10 +4,11 @@ use crate::backend::AgentBackend;
 use crate::backend::acp::{self, AcpBackend, AcpConfig, Sharing};
 use crate::backend::opencode::{Home, OpencodeBackend, OpencodeConfig, OpencodePermission, Patience};
 use crate::backend::scripted::{Scenarios, ScriptedBackend, ScriptedConfig};
-use crate::config::{self, AgentConfig, Home as HomeConfig, Sharing as SharingConfig};
+use crate::config::{self, AgentConfig, Config, Home as HomeConfig, Sharing as SharingConfig};
 use crate::domain::agent::AgentName;
 use crate::domain::agent::BackendKind;
-use crate::process::{Limits, Shims};
+use crate::domain::redaction::{Redactor, name_says_secret, of_address};
+use crate::process::{Environment, Limits, Shims};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,28 @@ pub(super) fn build(
         BackendKind::Scripted => scripted(agent, &home),
         BackendKind::AcpWarm => acp(name, agent, data, &home, shims),
     }
+}
+
+/// What takes the agent's secrets out of what it says: those that its configuration gives it, those that it inherits, and ours,
+/// which a process of the same uid can read.
+///
+/// # Errors
+/// What to do about it, in words.
+pub(super) fn redactor(agent: &AgentConfig, config: &Config, token: &str) -> Result<Redactor, String> {
+    let mut secrets = agent.secrets().map_err(|error| error.to_string())?;
+    let inherited = Environment::allow_listed();
+    for (name, value) in inherited.vars().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)))
+    {
+        secrets.extend(of_address(value));
+        secrets.extend(name_says_secret(name).then(|| value.to_owned()));
+    }
+    secrets.push(token.to_owned());
+    for url in [&config.database_url, &config.database_direct_url].into_iter().flatten() {
+        let parsed = url.parse::<tokio_postgres::Config>().ok();
+        let password = parsed.and_then(|config| String::from_utf8(config.get_password()?.to_owned()).ok());
+        secrets.extend(of_address(url).into_iter().chain(password));
+    }
+    Ok(Redactor::new(secrets))
 }
 
 fn opencode(

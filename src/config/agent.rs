@@ -6,6 +6,7 @@ use super::{ConfigError, Limits, Preset, Sharing};
 use crate::domain::agent::{
     AgentName, AgentProfile, BackendKind, PermissionDefault, PermissionPolicy, PermissionRule,
 };
+use crate::domain::redaction::Redactor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -156,8 +157,8 @@ impl Default for AgentConfig {
 }
 
 impl AgentConfig {
-    /// What the engine needs to know of the agent.
-    pub fn profile(&self, name: &AgentName) -> AgentProfile {
+    /// What the engine needs to know of the agent; the redactor is that of its [`AgentConfig::secrets`] and of what it gets besides.
+    pub fn profile(&self, name: &AgentName, redactor: Redactor) -> AgentProfile {
         AgentProfile {
             name: name.clone(),
             backend: self.backend,
@@ -168,6 +169,7 @@ impl AgentConfig {
             stall_secs: self.stall_secs,
             turn_secs: self.turn_secs,
             config_hash: self.config_hash(),
+            redactor,
         }
     }
 
@@ -283,7 +285,7 @@ mod tests {
     #[test]
     fn a_conversation_outlives_new_keys_and_programs_but_not_another_model() {
         let name = AgentName::new("a").unwrap();
-        let hash = |config: &AgentConfig| config.profile(&name).config_hash;
+        let hash = |config: &AgentConfig| config.profile(&name, Redactor::default()).config_hash;
         let plain = AgentConfig::default();
         let mut rotated = plain.clone();
         rotated.env.insert("KEY".into(), "new".into());

@@ -9,6 +9,7 @@ mod pool;
 mod preset;
 mod program;
 mod redact;
+mod secrets;
 mod sources;
 #[cfg(test)]
 mod tests;

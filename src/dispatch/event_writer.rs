@@ -2,6 +2,7 @@
 //! Never drops an event, never reorders one; a full queue slows the agents down.
 
 use super::task_source::{AppendOutcome, EventBatch, LoggedEvent, SourceError, TaskSource};
+use crate::domain::redaction::{Redactor, TurnRedaction};
 use crate::domain::task::Lease;
 use crate::domain::turn::TurnEvent;
 use crate::failpoint::failpoint;
@@ -23,6 +24,8 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Bytes up to which neighbouring pieces of text become one row. Far below the size at which the edge cuts a text, even when
 /// each byte were a NUL that cleaning makes three bytes long: merging must lose nothing.
 const MERGED_BYTES_MAX: usize = 256 << 10;
+/// Longest answer that is put together for the task's row, in bytes.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Longest wait between two tries while the database is away.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -37,12 +40,13 @@ pub enum WriteEnded {
     Refused,
 }
 
-/// A turn's way into the log.
-#[derive(Clone)]
+/// A turn's way into the log: what is written takes its secrets out on the way.
 pub struct TurnLog {
     lease: Lease,
     queue: mpsc::Sender<Entry>,
     room: Arc<Semaphore>,
+    redaction: TurnRedaction,
+    answer: String,
 }
 
 enum Entry {
@@ -79,17 +83,40 @@ impl EventWriter {
         (Self { queue, room }, Writer { source, turns: HashMap::new() }.run(entries))
     }
 
-    /// Opens the log of one turn; numbers go on after `last_seq`.
-    pub async fn open(&self, lease: Lease, last_seq: i64) -> TurnLog {
+    /// Opens the log of one turn; numbers go on after `last_seq`. `redactor` knows the agent's secrets.
+    pub async fn open(&self, lease: Lease, last_seq: i64, redactor: &Redactor) -> TurnLog {
         // The writer outlives every sender, so a send cannot fail while we hold one.
         let _ = self.queue.send(Entry::Open { lease, last_seq }).await;
-        TurnLog { lease, queue: self.queue.clone(), room: self.room.clone() }
+        TurnLog {
+            lease,
+            queue: self.queue.clone(),
+            room: self.room.clone(),
+            redaction: TurnRedaction::new(redactor.clone()),
+            answer: String::new(),
+        }
     }
 }
 
 impl TurnLog {
-    /// Puts one event in line. Waits when the line is full.
-    pub async fn write(&self, event: LoggedEvent) {
+    /// Puts one event in line, without secrets. Waits when the line is full. The end of a text waits for the next event when it may be
+    /// the beginning of a secret.
+    pub async fn write(&mut self, event: LoggedEvent) {
+        for event in self.redaction.take(event) {
+            self.send(event).await;
+        }
+    }
+
+    /// What the agent answered so far, as the log tells it: its texts put together.
+    pub fn answer(&self) -> &str {
+        &self.answer
+    }
+
+    async fn send(&mut self, event: LoggedEvent) {
+        if let LoggedEvent::Agent(TurnEvent::Text(text)) = &event
+            && self.answer.len() < ANSWER_BYTES_MAX
+        {
+            self.answer.push_str(text);
+        }
         let bytes = u32::try_from(size(&event).min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
         // The semaphore is never closed.
         let room = self.room.clone().acquire_many_owned(bytes).await.ok();
@@ -100,7 +127,7 @@ impl TurnLog {
     ///
     /// # Errors
     /// [`WriteEnded`] when they never will be.
-    pub async fn flush(&self) -> Result<(), WriteEnded> {
+    pub async fn flush(&mut self) -> Result<(), WriteEnded> {
         self.settle(false).await
     }
 
@@ -108,11 +135,14 @@ impl TurnLog {
     ///
     /// # Errors
     /// [`WriteEnded`] when they never will be.
-    pub async fn close(self) -> Result<(), WriteEnded> {
+    pub async fn close(mut self) -> Result<(), WriteEnded> {
         self.settle(true).await
     }
 
-    async fn settle(&self, close: bool) -> Result<(), WriteEnded> {
+    async fn settle(&mut self, close: bool) -> Result<(), WriteEnded> {
+        for event in self.redaction.release() {
+            self.send(event).await;
+        }
         let (done, stored) = oneshot::channel();
         let _ = self.queue.send(Entry::Flush { lease: self.lease, close, done }).await;
         stored.await.unwrap_or(Err(WriteEnded::Refused))
@@ -281,7 +311,10 @@ fn size(event: &LoggedEvent) -> usize {
     let rest = match event {
         LoggedEvent::Agent(Text(text) | Reasoning(text) | Notice(text)) => text.len(),
         LoggedEvent::Agent(ToolCall(call) | ToolUpdate(call)) => {
-            call.output.as_ref().map_or(0, String::len) + call.input.as_ref().map_or(0, size_of_json)
+            let diffs =
+                call.diffs.iter().map(|diff| diff.new.len() + diff.old.as_ref().map_or(0, String::len));
+            let output = call.output.as_ref().map_or(0, String::len);
+            output + call.input.as_ref().map_or(0, size_of_json) + diffs.sum::<usize>()
         }
         LoggedEvent::Agent(Permission(request)) => size_of_json(&request.payload),
         LoggedEvent::Agent(Retry { message, .. }) => message.len(),

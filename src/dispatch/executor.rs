@@ -16,6 +16,7 @@ use crate::domain::agent::{AgentName, AgentProfile};
 use crate::domain::failure::FailureReason;
 use crate::domain::ids::SessionId;
 use crate::domain::permission::PermissionAnswer;
+use crate::domain::redaction::Redactor;
 use crate::domain::task::ClaimedTask;
 use crate::domain::turn::Stop;
 use crate::failpoint::failpoint;
@@ -88,7 +89,11 @@ pub async fn run(engine: Arc<Engine>, task: ClaimedTask, mut seat: Seat) -> Ende
         tracing::warn!(agent = %task.agent, wait_secs = wait.as_secs(), "the agent is parked: its provider's limit was reached");
         engine.pool.park(&task.agent, wait);
     }
-    let finish = verdict::finish(&outcome, &task, rand::random());
+    let mut finish = verdict::finish(&outcome, &task, rand::random());
+    // What went wrong is told in the agent's own words, too.
+    if let Some((_, message)) = finish.as_mut().and_then(|finish| finish.failure.as_mut()) {
+        *message = turn.redactor().redact(std::mem::take(message));
+    }
     observed::ended(&span, &task, &outcome, finish.as_ref(), since.elapsed());
     match (&outcome, &finish) {
         (Outcome::Failed { reason, .. }, Some(finish)) => {
@@ -114,6 +119,12 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// Takes the agent's secrets out. An agent that is not configured here has none.
+    fn redactor(&self) -> Redactor {
+        let profile = self.engine.profiles.get(&self.task.agent);
+        profile.map_or_else(Redactor::default, |profile| profile.redactor.clone())
+    }
+
     async fn run(&self, seat: &mut Seat) -> Outcome {
         if self.task.cancel_requested {
             return Outcome::Cancelled { backend_lost: false };

@@ -27,8 +27,7 @@ use crate::store::{Store, StoreError};
 use crate::wire;
 use async_trait::async_trait;
 use rows::{
-    by_deadline, by_rule, claimed_task, finish_outcome, finish_row, new_batch, new_permission,
-    standing_of,
+    by_deadline, by_rule, claimed_task, finish_outcome, finish_row, new_batch, new_permission, standing_of,
 };
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};

@@ -1,5 +1,6 @@
 //! What an agent is called, how it is run, and what it may do unasked.
 
+use super::redaction::Redactor;
 use std::fmt;
 
 /// The name of a configured agent: `^[a-z0-9][a-z0-9._-]{0,63}$`, because names become file names and labels.
@@ -147,4 +148,6 @@ pub struct AgentProfile {
     pub turn_secs: u64,
     /// Hash of what a conversation depends on (model and options, never a port).
     pub config_hash: String,
+    /// Takes its secrets out of what it says.
+    pub redactor: Redactor,
 }

@@ -13,6 +13,7 @@ pub mod mcp;
 pub mod measure;
 pub mod permission;
 pub mod permission_rule;
+pub mod redaction;
 pub mod retry;
 pub mod session;
 pub mod story;

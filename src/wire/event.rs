@@ -6,6 +6,9 @@ use crate::domain::turn::{LoggedEvent, ToolCall, ToolDiff, TurnEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+/// Longest side of a diff that is shown, in bytes; the change itself is in the worktree.
+const DIFF_BYTES_MAX: usize = 64 << 10;
+
 /// The columns of `task_messages` that an event fills.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoredEvent {
@@ -129,8 +132,11 @@ fn tool(kind: &'static str, call: ToolCall) -> StoredEvent {
         input["locations"] = json!(call.locations);
     }
     if !call.diffs.is_empty() {
-        let diff = |diff: &ToolDiff| json!({"path": diff.path, "old": diff.old, "new": diff.new});
-        input["diffs"] = call.diffs.iter().map(diff).collect();
+        // Not sooner: half a secret at the end of what is cut would not be recognised.
+        let side = |text: String| cut(text, DIFF_BYTES_MAX);
+        let diff =
+            |diff: ToolDiff| json!({"path": diff.path, "old": diff.old.map(side), "new": side(diff.new)});
+        input["diffs"] = call.diffs.into_iter().map(diff).collect();
     }
     StoredEvent {
         kind,

@@ -2,6 +2,7 @@
 
 mod append;
 mod clean;
+mod redaction;
 mod retention;
 mod writer;
 

@@ -115,6 +115,10 @@ async fn s03_no_secret_of_our_environment_reaches_a_child_a_log_line_a_row_or_an
     assert!(format!("{events:?}").contains("AGENTPOOL_MARK"), "the tool told its environment: {events:?}");
     let rows = dump(&served.talk.sql().await).await;
     assert!(rows.contains("AGENTPOOL_MARK") && !holds(rows.as_bytes()), "{}", around(&rows));
+    assert!(
+        rows.contains("OPENCODE_SERVER_PASSWORD=[redacted]"),
+        "the agent printed the way into its server"
+    );
 
     served.signal(Signal::SIGTERM);
     let (status, said) = served.ended().await;
@@ -178,7 +182,7 @@ fn around(text: &str) -> &str {
 }
 
 /// Every row of every table as text.
-async fn dump(sql: &Client) -> String {
+pub async fn dump(sql: &Client) -> String {
     let tables =
         "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'agentpool'";
     let mut all = String::new();

@@ -2,7 +2,6 @@
 
 use super::conversation::Said;
 use super::offers::selection_of;
-use crate::domain::text;
 use crate::domain::turn::{PlanEntry, ToolCall, ToolDiff, ToolStatus, TurnEvent};
 use agent_client_protocol::v1::schema::{
     ContentBlock, EmbeddedResourceResource, PlanEntryStatus, SessionUpdate, ToolCallContent,
@@ -13,8 +12,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Text of a turn that is kept to see whether it is an error told as text, in bytes: such errors are short.
 const KEPT_TEXT_BYTES: usize = 4 << 10;
-/// Longest side of a diff that is shown, in bytes; the change itself is in the worktree.
-const DIFF_BYTES_MAX: usize = 64 << 10;
 /// Tool calls that are followed at once: more than a turn ever has open.
 const CALLS_MAX: usize = 4096;
 
@@ -242,8 +239,8 @@ fn fill(call: &mut ToolCall, fields: ToolCallUpdateFields, name: Option<String>)
             ToolCallContent::Content(content) => texts.push(text_of(content.content)),
             ToolCallContent::Diff(diff) => diffs.push(ToolDiff {
                 path: diff.path.display().to_string(),
-                old: diff.old_text.map(|old| text::cut(old, DIFF_BYTES_MAX)),
-                new: text::cut(diff.new_text, DIFF_BYTES_MAX),
+                old: diff.old_text,
+                new: diff.new_text,
             }),
             _ => {}
         }

@@ -27,10 +27,13 @@ const BODY_SHOWN_BYTES: usize = 500;
 pub(super) struct Password(String);
 
 impl Password {
-    /// A new one from the operating system's randomness (by way of a generator that it seeds).
+    /// A new one from the operating system's randomness (by way of a generator that it seeds). It begins as our tokens do: the
+    /// agent can read it, and should it print it, it is known by that and taken out.
     pub fn random() -> Self {
         let bits: [u8; 32] = rand::rng().random();
-        Self(bits.iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(
+            std::iter::once("agp_".to_owned()).chain(bits.iter().map(|byte| format!("{byte:02x}"))).collect(),
+        )
     }
 
     /// For the environment of the server, and for nothing else.
@@ -302,7 +305,7 @@ mod tests {
     #[test]
     fn a_password_has_256_bits_and_is_never_printed() {
         let password = Password::random();
-        assert_eq!(password.reveal().len(), 64);
+        assert_eq!(password.reveal().len(), 4 + 64);
         assert_ne!(password.reveal(), Password::random().reveal());
         let client = Client::new(1, password.clone()).unwrap();
         assert!(!format!("{client:?}").contains(password.reveal()));

@@ -25,13 +25,10 @@ use tokio_util::sync::CancellationToken;
 const EVENTS_MAX: usize = 256;
 /// How long an agent that was asked to stop may take before its turn is given up and left to the backend.
 const STOP_BOUND: Duration = Duration::from_secs(30);
-/// Longest output that is kept on the task's row, in bytes.
-const OUTPUT_BYTES_MAX: usize = 4 << 20;
 
 /// What a turn has said, whatever its end.
 pub(super) struct Said {
     pub(super) log: TurnLog,
-    pub(super) output: String,
     /// Tokens that the agent told of while it ran; all there is to know of a turn that did not complete.
     pub(super) usage: Usage,
     /// The model that the agent was asked for; `None` leaves it to the agent.
@@ -41,7 +38,6 @@ pub(super) struct Said {
 /// What the events of a turn add up to.
 #[derive(Default)]
 struct Heard {
-    output: String,
     usage: Usage,
     /// A word, or a tool call.
     anything: bool,
@@ -72,7 +68,7 @@ impl Turn<'_> {
         ready: &mut Ready,
         seat: &mut Seat,
     ) -> (Outcome, Said) {
-        let log = self.engine.writer.open(self.task.lease, self.task.last_seq).await;
+        let mut log = self.engine.writer.open(self.task.lease, self.task.last_seq, &profile.redactor).await;
         let origin = match ready.handle.origin {
             SessionOrigin::Reused => "reused",
             SessionOrigin::Resumed => "resumed",
@@ -94,7 +90,7 @@ impl Turn<'_> {
                 .to_owned();
             log.write(LoggedEvent::Agent(TurnEvent::Notice(notice))).await;
             log.write(LoggedEvent::Agent(TurnEvent::Text(output.clone()))).await;
-            let said = Said { log, output: output.clone(), usage: *usage, model: settings.model };
+            let said = Said { log, usage: *usage, model: settings.model };
             return (Outcome::Completed { usage: *usage }, said);
         }
         // A handful of answers at most: an agent asks and waits.
@@ -144,8 +140,8 @@ impl Prompting<'_> {
         // Side by side: an agent must hear that it is to stop even while the store keeps one of its events waiting.
         let (end, ()) = tokio::join!(prompted, self.listen(heard, ready, seat));
         let outcome = self.judge(end, *seat.stop.borrow());
-        let Self { log, heard: Heard { output, usage, .. }, .. } = self;
-        let said = Said { log, output, usage, model };
+        let Self { log, heard: Heard { usage, .. }, .. } = self;
+        let said = Said { log, usage, model };
         tracing::debug!(task = %lease.task, model = ?said.model, usage = ?said.usage, "the agent's part is over");
         (outcome, said)
     }
@@ -225,13 +221,7 @@ impl Prompting<'_> {
 impl Heard {
     fn take(&mut self, event: &TurnEvent) {
         match event {
-            TurnEvent::Text(text) => {
-                self.anything = true;
-                if self.output.len() < OUTPUT_BYTES_MAX {
-                    self.output.push_str(text);
-                }
-            }
-            TurnEvent::ToolCall(_) | TurnEvent::ToolUpdate(_) => self.anything = true,
+            TurnEvent::Text(_) | TurnEvent::ToolCall(_) | TurnEvent::ToolUpdate(_) => self.anything = true,
             TurnEvent::Usage(usage) => self.usage += *usage,
             TurnEvent::Reasoning(_)
             | TurnEvent::Plan(_)
@@ -272,6 +262,6 @@ mod tests {
             heard.take(&event);
         }
         let sum = Usage { input_tokens: 120, output_tokens: 8, cost_usd: 0.5, ..Usage::default() };
-        assert_eq!((heard.usage, heard.output.as_str(), heard.anything), (sum, "so far", true));
+        assert_eq!((heard.usage, heard.anything), (sum, true));
     }
 }

@@ -56,6 +56,7 @@ mod tests {
             stall_secs: 1,
             turn_secs: 1,
             config_hash: "now".into(),
+            redactor: crate::domain::redaction::Redactor::default(),
         }
     }
 

@@ -26,7 +26,7 @@ impl Turn<'_> {
         let Some(finish) = verdict::finish(&outcome, self.task, 0.0) else {
             return outcome;
         };
-        let Said { log, output, usage: told, model, .. } = said;
+        let Said { mut log, usage: told, model } = said;
         let (checkpoint, changes) = if finish.status.is_final() {
             match self.changes(&ready).await {
                 Ok((after, changes)) => {
@@ -45,7 +45,9 @@ impl Turn<'_> {
         } else {
             (None, Vec::new())
         };
-        write_end(&log, &finish).await;
+        write_end(&mut log, &finish).await;
+        // All texts are told with the end.
+        let output = log.answer();
         let usage = match &outcome {
             Outcome::Completed { usage } if !usage.is_zero() => *usage,
             // Also a turn that failed or was stopped has cost what it said until then.
@@ -55,7 +57,7 @@ impl Turn<'_> {
         let result = TurnResult {
             lease: self.task.lease,
             agent: self.task.agent.clone(),
-            output: (finish.status.is_final() && !output.is_empty()).then(|| text::clean(output)),
+            output: (finish.status.is_final() && !output.is_empty()).then(|| text::clean(output.to_owned())),
             checkpoint,
             changes,
             usage,
@@ -81,8 +83,9 @@ impl Turn<'_> {
             return;
         }
         let Some(finish) = verdict::finish(outcome, self.task, 0.0) else { return };
-        let log = self.engine.writer.open(self.task.lease, self.task.last_seq).await;
-        write_end(&log, &finish).await;
+        let redactor = self.redactor();
+        let mut log = self.engine.writer.open(self.task.lease, self.task.last_seq, &redactor).await;
+        write_end(&mut log, &finish).await;
         if log.close().await.is_err() {
             // The finish meets the same and decides.
             tracing::debug!(task = %self.task.lease.task, "the failure could not be written to the log");
@@ -140,7 +143,7 @@ impl Turn<'_> {
 }
 
 /// The last word of a turn. Why a try failed that is followed by another is told with it; a task's own end has its error.
-async fn write_end(log: &TurnLog, finish: &Finish) {
+async fn write_end(log: &mut TurnLog, finish: &Finish) {
     if let Some((_, message)) = finish.failure.as_ref().filter(|_| !finish.status.is_final()) {
         let notice = text::clean(format!("this try failed: {message}"));
         log.write(LoggedEvent::Agent(TurnEvent::Notice(notice))).await;

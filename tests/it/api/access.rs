@@ -3,8 +3,9 @@
 use crate::support::cli::User;
 use crate::support::node::{PATIENCE, Talk, TestNode, scripted_config};
 use agentpool::wire::api::{
-    CheckpointView, NewProject, NewSession, NewTask, NewToken, NewTokenView, NewWorkspace, PermissionRuleView,
-    PermissionView, Problem, ProjectView, SessionView, TaskView, TokenView, WorkspaceView,
+    CheckpointView, NewProject, NewSession, NewTask, NewToken, NewTokenView, NewWorkspace,
+    PermissionRuleView, PermissionView, Problem, ProjectView, SessionView, TaskView, TokenView,
+    WorkspaceView,
 };
 use futures::StreamExt;
 use reqwest::{Method, StatusCode};

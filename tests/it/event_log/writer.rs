@@ -6,6 +6,7 @@ use agentpool::dispatch::event_writer::{EventWriter, WriteEnded};
 use agentpool::dispatch::task_source::LoggedEvent;
 use agentpool::domain::failure::FailureReason;
 use agentpool::domain::ids::TaskId;
+use agentpool::domain::redaction::Redactor;
 use agentpool::domain::turn::TurnEvent;
 use agentpool::store::events::EventRow;
 use std::time::Duration;
@@ -18,7 +19,7 @@ async fn the_writer_joins_pieces_and_keeps_every_letter_in_order() {
     let task = running(&queue, &node).await;
     let mut appended = node.store.appended();
     let (writer, run) = EventWriter::new(node.source.clone());
-    let log = writer.open(task.lease, task.last_seq).await;
+    let mut log = writer.open(task.lease, task.last_seq, &Redactor::default()).await;
     let mut expected = String::new();
     for number in 0..300 {
         let piece = format!("{number} ");
@@ -53,7 +54,7 @@ async fn joining_pieces_never_makes_a_text_so_long_that_it_is_cut() {
     let node = queue.node().await;
     let task = running(&queue, &node).await;
     let (writer, run) = EventWriter::new(node.source.clone());
-    let log = writer.open(task.lease, 0).await;
+    let mut log = writer.open(task.lease, 0, &Redactor::default()).await;
     // Of 1.5 MiB each three stay below the limit of a batch and together pass the limit of an event.
     let mut expected = 0;
     for letter in ["x", "\0", "y"] {
@@ -83,13 +84,13 @@ async fn one_bad_turn_does_not_sink_a_batch() {
     nowhere.task = TaskId(Uuid::from_u128(7 << 76));
     let mut logs = Vec::new();
     for lease in [good.lease, nowhere, fine.lease] {
-        let log = writer.open(lease, 0).await;
+        let mut log = writer.open(lease, 0, &Redactor::default()).await;
         log.write(text("hi")).await;
         logs.push(log);
     }
     let run = tokio::spawn(run);
     let mut outcomes = Vec::new();
-    for log in &logs {
+    for log in &mut logs {
         outcomes.push(log.flush().await);
     }
     assert_eq!(outcomes, [Ok(()), Err(WriteEnded::Refused), Ok(())]);
@@ -109,12 +110,12 @@ async fn a_zombies_log_does_not_write_into_that_of_the_next_attempt() {
     let zombie = running(&queue, &node).await;
     let (writer, run) = EventWriter::new(node.source.clone());
     let run = tokio::spawn(run);
-    let old = writer.open(zombie.lease, 0).await;
+    let mut old = writer.open(zombie.lease, 0, &Redactor::default()).await;
     old.write(text("first attempt")).await;
     old.flush().await.unwrap();
     node.finish(&[requeued(&zombie, Duration::ZERO, FailureReason::NodeLost, false)]).await;
     let owner = node.take_one().await;
-    let new = writer.open(owner.lease, owner.last_seq).await;
+    let mut new = writer.open(owner.lease, owner.last_seq, &Redactor::default()).await;
     new.write(text("second ")).await;
     old.write(text("zombie ")).await;
     new.write(text("attempt")).await;
@@ -136,7 +137,7 @@ async fn the_writer_waits_out_an_outage() {
     let task = running(&queue, &node).await;
     let (writer, run) = EventWriter::new(node.source.clone());
     let run = tokio::spawn(run);
-    let log = writer.open(task.lease, 0).await;
+    let mut log = writer.open(task.lease, 0, &Redactor::default()).await;
     log.write(text("before ")).await;
     log.flush().await.unwrap();
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity

@@ -4,6 +4,7 @@ use crate::support::node::TestNode;
 use crate::support::queue::{DEADLINE, Queue, batch, plain, text};
 use agentpool::dispatch::event_writer::EventWriter;
 use agentpool::dispatch::task_source::{AppendOutcome, EventBatch, LoggedEvent, TaskSource};
+use agentpool::domain::redaction::Redactor;
 use agentpool::domain::text::EVENT_BYTES_MAX;
 use agentpool::domain::turn::{ToolCall, ToolStatus, TurnEvent};
 use futures::{FutureExt, StreamExt};
@@ -48,10 +49,10 @@ async fn f33_two_thousand_events_are_told_once_a_commit_and_never_once_a_row() {
     let run = tokio::spawn(run);
     let mut logs = Vec::new();
     for task in &tasks {
-        logs.push(writer.open(task.lease, 0).await);
+        logs.push(writer.open(task.lease, 0, &Redactor::default()).await);
     }
     for number in 0..500 {
-        for log in &logs {
+        for log in &mut logs {
             // Never joined with its neighbours: a row each.
             log.write(LoggedEvent::Agent(TurnEvent::Notice(number.to_string()))).await;
         }
@@ -108,7 +109,7 @@ async fn f42_what_waits_for_the_database_is_bounded_in_bytes_and_then_the_agent_
     let task = node.take_one().await;
     // Nobody writes yet, as in an outage.
     let (writer, run) = EventWriter::new(node.source.clone());
-    let log = writer.open(task.lease, 0).await;
+    let mut log = writer.open(task.lease, 0, &Redactor::default()).await;
     let megabyte = || text(&"x".repeat(1 << 20));
     let mut waiting = 0;
     while log.write(megabyte()).now_or_never().is_some() {

@@ -49,8 +49,10 @@ impl Prompting<'_> {
             }
             Called::TooLate => return Asked::Closed,
         };
-        let ask = self.interview.ask(request.clone(), rule.as_ref(), Instant::now());
+        let mut ask = self.interview.ask(request.clone(), rule.as_ref(), Instant::now());
         let by_rule = ask.rule.is_some();
+        // Rules are for what was asked; what is kept of it is without secrets.
+        ask.request = self.profile.redactor.redact_question(ask.request);
         let decision = match (self.store(&ask, seat).await, ask.answered) {
             (Called::Done(()), Some(decision)) => decision,
             (Called::Done(()), None) => {
@@ -212,7 +214,7 @@ impl Prompting<'_> {
     }
 
     /// Whoever follows the turn hears that nobody needs to answer any more.
-    async fn resolved(&self, request: &str, decision: &PermissionDecision, expired: bool) {
+    async fn resolved(&mut self, request: &str, decision: &PermissionDecision, expired: bool) {
         let (request, decision) = (request.to_owned(), decision.clone());
         self.log.write(LoggedEvent::PermissionResolved { request, decision, expired }).await;
     }

@@ -1,0 +1,141 @@
+//! Which configured and inherited values are secrets.
+
+use super::VALUE_BYTES_MIN;
+use serde_json::Value;
+
+/// Where things are, who somebody is, how to speak: never secrets, and in every second line that a tool prints.
+const PLAIN: [&str; 16] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "PWD",
+    "TERM",
+    "NODE_ENV",
+    "NODE_EXTRA_CA_CERTS",
+    "EDITOR",
+    "ACCEPT",
+    "CONTENT-TYPE",
+    "USER-AGENT",
+];
+const PLAIN_FAMILIES: [&str; 3] = ["LC_", "XDG_", "SSL_CERT_"];
+
+/// The name of a variable, a header or a key of JSON says that its value is a secret.
+pub fn name_says_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let parts = ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "AUTHORIZATION"];
+    parts.iter().any(|part| name.contains(part))
+        || ["KEY", "_PASS", "_PWD", "_AUTH", "_PAT"].iter().any(|end| name.ends_with(end))
+}
+
+/// The secrets in a variable or a header that an agent was given on purpose: all of it, and what it holds within. One that says
+/// where things are, or how to speak, is none; nor is a proxy, but for the password in its address.
+pub fn of_variable(name: &str, value: &str) -> Vec<String> {
+    let upper = name.to_ascii_uppercase();
+    let plain = PLAIN.contains(&upper.as_str())
+        || PLAIN_FAMILIES.iter().any(|family| upper.starts_with(family))
+        || upper.ends_with("_PROXY")
+        || value.starts_with('/') && !name_says_secret(name);
+    let mut secrets = of_address(value);
+    if !plain {
+        secrets.push(value.to_owned());
+        secrets.extend(behind_scheme(value));
+        if let Ok(json) = serde_json::from_str::<Value>(value) {
+            of_json(&json, false, &mut secrets);
+        }
+    }
+    secrets
+}
+
+/// The user, the password and the values behind `?` of an address, where keys are put.
+pub fn of_address(url: &str) -> Vec<String> {
+    let Some((_, rest)) = url.split_once("://") else { return Vec::new() };
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let host = place.split_once('/').map_or(place, |(host, _)| host);
+    let mut secrets: Vec<String> = Vec::new();
+    if let Some((user, _)) = host.rsplit_once('@') {
+        let (user, password) = user.split_once(':').unwrap_or(("", user));
+        secrets.extend([user, password].map(str::to_owned));
+    }
+    secrets
+        .extend(query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value.to_owned()));
+    let decoded: Vec<String> = secrets.iter().map(|secret| percent_decoded(secret)).collect();
+    secrets.extend(decoded);
+    secrets.retain(|secret| secret.len() >= VALUE_BYTES_MIN);
+    secrets
+}
+
+/// `Bearer x` is secret for its `x`.
+fn behind_scheme(value: &str) -> Option<String> {
+    let (scheme, rest) = value.split_once(' ')?;
+    ["bearer", "basic", "token"]
+        .contains(&scheme.to_ascii_lowercase().as_str())
+        .then(|| rest.trim().to_owned())
+}
+
+/// The texts of a JSON that stand under a name that says secret.
+fn of_json(value: &Value, named: bool, secrets: &mut Vec<String>) {
+    match value {
+        Value::String(text) if named => secrets.extend([text.clone()].into_iter().chain(behind_scheme(text))),
+        Value::String(text) => secrets.extend(of_address(text)),
+        Value::Array(items) => items.iter().for_each(|item| of_json(item, named, secrets)),
+        Value::Object(fields) => {
+            fields.iter().for_each(|(key, item)| of_json(item, name_says_secret(key), secrets));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn percent_decoded(text: &str) -> String {
+    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((byte, behind)) = rest.split_first() {
+        let code = behind.get(..2).filter(|_| *byte == b'%');
+        let code = code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
+        out.push(code.unwrap_or(*byte));
+        rest = if code.is_some() { &behind[2..] } else { behind };
+    }
+    String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_is_secret() {
+        for name in [
+            "OPENAI_API_KEY",
+            "GITHUB_TOKEN",
+            "PGPASSWORD",
+            "AWS_SECRET_ACCESS_KEY",
+            "apiKey",
+            "X-Api-Key",
+            "DB_PASS",
+        ] {
+            assert!(name_says_secret(name), "{name}");
+        }
+        for name in ["PATH", "MODEL", "BASE_URL", "KEYBOARD", "PASSENGERS", "OLDPWD"] {
+            assert!(!name_says_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_secret_as_a_whole_and_in_its_parts() {
+        let config =
+            r#"{"provider": {"x": {"options": {"apiKey": "k3y-of-provider", "name": "ordinary-name"}}}}"#;
+        assert_eq!(of_variable("OPENCODE_CONFIG_CONTENT", config), [config, "k3y-of-provider"]);
+        assert_eq!(of_variable("AUTH", "Bearer abcdefgh"), ["Bearer abcdefgh", "abcdefgh"]);
+        let url = "postgres://ann:p%40ssw0rd@db/x";
+        assert_eq!(of_variable("DB", url), ["p%40ssw0rd", "p@ssw0rd", url]);
+        assert_eq!(of_variable("PATH", "/usr/local/bin:/usr/bin"), Vec::<String>::new());
+        assert_eq!(of_variable("HTTPS_PROXY", "http://u:passw0rd@proxy:1"), ["passw0rd", "passw0rd"]);
+        assert_eq!(
+            of_address("https://key-in-user@host/mcp?key=in-query&v=1"),
+            ["key-in-user", "in-query", "key-in-user", "in-query"]
+        );
+    }
+}
