@@ -1,9 +1,11 @@
-//! `agentpool task ID`: one task in full. `task explain` tells its story, `task retry` puts it in again.
+//! `agentpool task ID`: one task in full. `task explain` tells its story, `task retry` puts it in again,
+//! `task output` prints what one of its tools said.
 
 use super::client::{Client, ClientArgs};
 use super::{CliError, Exit, output, task_explain};
 use crate::domain::text::for_terminal;
 use crate::wire::api::TaskView;
+use std::io::{self, IsTerminal, Write};
 use uuid::Uuid;
 
 /// Arguments of `task`.
@@ -27,6 +29,19 @@ enum TaskCommand {
     Explain(OneTask),
     /// Put a task that failed or was cancelled in again, as a new one
     Retry(OneTask),
+    /// Print what a tool said, whole, where its event shows only the beginning and the end
+    Output(OneOutput),
+}
+
+/// An event that is named.
+#[derive(clap::Args, Debug)]
+struct OneOutput {
+    /// Id of the task
+    id: Uuid,
+    /// Number of the event within the task: `seq` in `tail --json`
+    seq: i64,
+    #[command(flatten)]
+    client: ClientArgs,
 }
 
 /// A task that is named.
@@ -45,6 +60,7 @@ pub(super) async fn run(args: TaskArgs) -> Result<Exit, CliError> {
     match args.command {
         Some(TaskCommand::Explain(args)) => return task_explain::run(args).await,
         Some(TaskCommand::Retry(args)) => return retry(args).await,
+        Some(TaskCommand::Output(args)) => return print_output(args).await,
         None => {}
     }
     let id = args.id.ok_or_else(|| CliError::Usage("name a task: `agentpool task ID`".to_owned()))?;
@@ -66,6 +82,16 @@ async fn retry(args: OneTask) -> Result<Exit, CliError> {
     }
     output::details(&[("task", Some(again.id.to_string()))])?;
     output::hint(&format!("follow it with `agentpool tail {}{}`", again.id, args.client.again()));
+    Ok(Exit::Done)
+}
+
+/// As it is into a file or another program, harmless on a terminal.
+async fn print_output(args: OneOutput) -> Result<Exit, CliError> {
+    let path = format!("/api/tasks/{}/messages/{}/output", args.id, args.seq);
+    let text = Client::new(&args.client)?.text(&path).await?;
+    let mut stdout = io::stdout().lock();
+    let text = if stdout.is_terminal() { for_terminal(&text) } else { text };
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(CliError::Output)?;
     Ok(Exit::Done)
 }
 

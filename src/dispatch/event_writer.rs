@@ -1,11 +1,14 @@
 //! Stores what turns say: one statement a tick for all turns of the node, at once when idle, every 25 ms under load.
 //! Never drops an event, never reorders one; a full queue slows the agents down.
 
+mod long_outputs;
+
 use super::task_source::{AppendOutcome, EventBatch, LoggedEvent, SourceError, TaskSource};
 use crate::domain::redaction::{Redactor, TurnRedaction};
 use crate::domain::task::Lease;
 use crate::domain::turn::TurnEvent;
 use crate::failpoint::failpoint;
+use long_outputs::{LongOutputs, is_long};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,7 +48,9 @@ pub struct TurnLog {
     lease: Lease,
     queue: mpsc::Sender<Entry>,
     room: Arc<Semaphore>,
+    redactor: Redactor,
     redaction: TurnRedaction,
+    outputs: LongOutputs,
     answer: String,
 }
 
@@ -91,7 +96,9 @@ impl EventWriter {
             lease,
             queue: self.queue.clone(),
             room: self.room.clone(),
+            redactor: redactor.clone(),
             redaction: TurnRedaction::new(redactor.clone()),
+            outputs: LongOutputs::default(),
             answer: String::new(),
         }
     }
@@ -101,7 +108,20 @@ impl TurnLog {
     /// Puts one event in line, without secrets. Waits when the line is full. The end of a text waits for the next event when it may be
     /// the beginning of a secret.
     pub async fn write(&mut self, event: LoggedEvent) {
+        if is_long(&event) {
+            self.release().await;
+            if let Some(event) = self.outputs.take(&self.redactor, event).await {
+                self.send(event).await;
+            }
+            return;
+        }
         for event in self.redaction.take(event) {
+            self.send(event).await;
+        }
+    }
+
+    async fn release(&mut self) {
+        for event in self.redaction.release() {
             self.send(event).await;
         }
     }
@@ -140,9 +160,7 @@ impl TurnLog {
     }
 
     async fn settle(&mut self, close: bool) -> Result<(), WriteEnded> {
-        for event in self.redaction.release() {
-            self.send(event).await;
-        }
+        self.release().await;
         let (done, stored) = oneshot::channel();
         let _ = self.queue.send(Entry::Flush { lease: self.lease, close, done }).await;
         stored.await.unwrap_or(Err(WriteEnded::Refused))
@@ -307,21 +325,32 @@ fn merge(pending: &mut Vec<LoggedEvent>, event: LoggedEvent) {
 
 /// About how many bytes an event holds.
 fn size(event: &LoggedEvent) -> usize {
+    // What an event takes at least.
+    256 + match event {
+        LoggedEvent::Agent(said) => size_of_said(said),
+        LoggedEvent::LongOutput { said, output } => {
+            size_of_said(said) + output.packed.as_ref().map_or(0, |packed| packed.len())
+        }
+        LoggedEvent::TurnStarted { .. }
+        | LoggedEvent::PermissionResolved { .. }
+        | LoggedEvent::TurnEnded { .. } => 0,
+    }
+}
+
+fn size_of_said(said: &TurnEvent) -> usize {
     use TurnEvent::{Notice, Permission, Reasoning, Retry, Text, ToolCall, ToolUpdate};
-    let rest = match event {
-        LoggedEvent::Agent(Text(text) | Reasoning(text) | Notice(text)) => text.len(),
-        LoggedEvent::Agent(ToolCall(call) | ToolUpdate(call)) => {
+    match said {
+        Text(text) | Reasoning(text) | Notice(text) => text.len(),
+        ToolCall(call) | ToolUpdate(call) => {
             let diffs =
                 call.diffs.iter().map(|diff| diff.new.len() + diff.old.as_ref().map_or(0, String::len));
             let output = call.output.as_ref().map_or(0, String::len);
             output + call.input.as_ref().map_or(0, size_of_json) + diffs.sum::<usize>()
         }
-        LoggedEvent::Agent(Permission(request)) => size_of_json(&request.payload),
-        LoggedEvent::Agent(Retry { message, .. }) => message.len(),
+        Permission(request) => size_of_json(&request.payload),
+        Retry { message, .. } => message.len(),
         _ => 0,
-    };
-    // What an event takes at least.
-    rest + 256
+    }
 }
 
 fn size_of_json(value: &Value) -> usize {

@@ -19,6 +19,7 @@ pub mod session;
 pub mod story;
 pub mod task;
 pub mod text;
+pub mod tool_output;
 pub mod tool_use;
 pub mod turn;
 pub mod usage;

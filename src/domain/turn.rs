@@ -5,6 +5,7 @@ use super::failure::FailureReason;
 use super::ids::{Fence, TaskId};
 use super::permission::{PermissionDecision, PermissionRequest};
 use super::task::TaskStatus;
+use super::tool_output::LongOutput;
 use super::usage::Usage;
 use serde_json::Value;
 
@@ -120,6 +121,13 @@ pub struct PlanEntry {
 pub enum LoggedEvent {
     /// What the agent said.
     Agent(TurnEvent),
+    /// The same of a tool call whose output is longer than a row should be: what was said has a preview of it.
+    LongOutput {
+        /// The call.
+        said: TurnEvent,
+        /// Its output.
+        output: LongOutput,
+    },
     /// A turn begins.
     TurnStarted {
         /// Which execution.

@@ -239,6 +239,7 @@ pub(super) fn view(row: EventRow) -> EventView {
         content: row.content,
         input: row.input,
         output: row.output,
+        output_bytes: row.output_bytes,
         created_at: row.created_at,
     }
 }

@@ -6,10 +6,13 @@ use super::page::Page;
 use super::problem::{Id, Params, Refusal, limit};
 use super::{sessions, tasks};
 use crate::domain::access::Caller;
-use crate::store::events::EventRow;
+use crate::domain::tool_output::unpack;
+use crate::store::events::{EventRow, OutputRow};
+use crate::wire::api::Problem;
 use crate::wire::event::EventView;
 use axum::extract::{OriginalUri, State};
-use axum::http::Uri;
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -55,6 +58,42 @@ pub(super) async fn of_task(
     let session = tasks::find(&api, &caller, id).await?.session;
     let (after, limit) = params.range(&api, session).await?;
     Ok(page(api.store.task_events(id, session, after, limit).await?, limit, &uri))
+}
+
+/// A tool's output, whole, where its event shows only a preview of it.
+#[utoipa::path(get, path = "/tasks/{id}/messages/{seq}/output", tag = "tasks",
+    params(("id" = Uuid, Path), ("seq" = i64, Path, description = "The event's `seq`")),
+    responses(
+        (status = 200, description = "The output, without secrets; beyond 64 MiB it is cut, and says so", body = String,
+            content_type = "text/plain; charset=utf-8"),
+        (status = 404, description = "The event has no output, or its whole is kept with the call's last event", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn output(
+    State(api): State<Api>,
+    caller: Caller,
+    Id((id, seq)): Id<(Uuid, i64)>,
+) -> Result<Response, Refusal> {
+    tasks::find(&api, &caller, id).await?;
+    let row = api.store.tool_output(id, seq).await?;
+    let row = row.ok_or_else(|| Refusal::not_found("no such event"))?;
+    let text = match row {
+        OutputRow { whole: Some(packed), .. } => {
+            let unpacked = tokio::task::spawn_blocking(move || unpack(&packed)).await;
+            let unpacked = unpacked.map_err(|error| Refusal::internal(error.to_string()))?;
+            unpacked.map_err(|error| Refusal::internal(format!("a kept output cannot be read: {error}")))?
+        }
+        OutputRow { bytes: None, output: Some(output), .. } => output,
+        OutputRow { bytes: None, output: None, .. } => {
+            return Err(Refusal::not_found("the event has no output"));
+        }
+        OutputRow { bytes: Some(_), .. } => {
+            return Err(Refusal::not_found(
+                "the whole output is kept with the first event that ends the call",
+            ));
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
 
 fn page(rows: Vec<EventRow>, limit: i64, uri: &Uri) -> Page<EventView> {

@@ -118,6 +118,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(hints::all))
         .routes(routes!(messages::of_session))
         .routes(routes!(messages::of_task))
+        .routes(routes!(messages::output))
         .routes(routes!(changes::list))
         .routes(routes!(changes::of_task))
         .routes(routes!(changes::apply))

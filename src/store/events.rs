@@ -23,8 +23,23 @@ pub struct NewEvent {
     pub content: Option<String>,
     /// JSON part.
     pub input: Option<Value>,
-    /// Tool output.
+    /// Tool output, or a preview of it.
     pub output: Option<String>,
+    /// Bytes of the whole output, where that is a preview.
+    pub output_bytes: Option<i64>,
+    /// The whole output, compressed, where it is kept.
+    pub whole_output: Option<Arc<[u8]>>,
+}
+
+/// The tool output of one event.
+#[derive(Clone, Debug)]
+pub struct OutputRow {
+    /// As its row has it.
+    pub output: Option<String>,
+    /// Bytes of the whole, where that is a preview.
+    pub bytes: Option<i64>,
+    /// The whole, compressed, where it is kept.
+    pub whole: Option<Vec<u8>>,
 }
 
 /// The events of one turn.
@@ -73,8 +88,10 @@ pub struct EventRow {
     pub content: Option<String>,
     /// JSON part.
     pub input: Option<Value>,
-    /// Tool output.
+    /// Tool output, or a preview of it.
     pub output: Option<String>,
+    /// Bytes of the whole output, where that is a preview.
+    pub output_bytes: Option<i64>,
     /// When stored.
     pub created_at: DateTime<Utc>,
 }
@@ -99,13 +116,20 @@ impl Store {
         let content: Vec<Option<&str>> = rows.iter().map(|(_, _, e)| e.content.as_deref()).collect();
         let input: Vec<Option<&Value>> = rows.iter().map(|(_, _, e)| e.input.as_ref()).collect();
         let output: Vec<Option<&str>> = rows.iter().map(|(_, _, e)| e.output.as_deref()).collect();
+        let output_bytes: Vec<Option<i64>> = rows.iter().map(|(_, _, e)| e.output_bytes).collect();
+        let wholes = rows.iter().filter_map(|(n, b, e)| Some((*n, b.task, e, e.whole_output.as_deref()?)));
+        let whole_batch: Vec<i64> = wholes.clone().map(|(n, ..)| n).collect();
+        let whole_task: Vec<Uuid> = wholes.clone().map(|(_, task, ..)| task).collect();
+        let whole_seq: Vec<i64> = wholes.clone().map(|(_, _, e, _)| e.seq).collect();
+        let whole_bytes: Vec<Option<i64>> = wholes.clone().map(|(_, _, e, _)| e.output_bytes).collect();
+        let whole_body: Vec<&[u8]> = wholes.map(|(.., body)| body).collect();
         let origin = node.to_string();
         let answered = when_busy_again(async || {
             let mut client = self.engine().await?;
             let tx = client.transaction().await?;
             let append = tx.prepare_cached(sql!("events/append")).await?;
             let notify = tx.prepare_cached(sql!("events/notify")).await?;
-            let params: [&(dyn ToSql + Sync); 13] = [
+            let params: [&(dyn ToSql + Sync); 19] = [
                 &sessions,
                 &fences,
                 &first,
@@ -119,6 +143,12 @@ impl Store {
                 &content,
                 &input,
                 &output,
+                &output_bytes,
+                &whole_batch,
+                &whole_task,
+                &whole_seq,
+                &whole_bytes,
+                &whole_body,
             ];
             let from: [&(dyn ToSql + Sync); 1] = [&origin];
             let (answered, _) = futures::try_join!(tx.query(&append, &params), tx.execute(&notify, &from))?;
@@ -154,6 +184,7 @@ impl Store {
                 content: event.content.clone(),
                 input: event.input.clone(),
                 output: event.output.clone(),
+                output_bytes: event.output_bytes,
                 created_at,
             };
             // Nobody is there any more: no error.
@@ -200,6 +231,22 @@ impl Store {
             )
             .await?;
         Ok(rows.iter().map(event_row).collect())
+    }
+
+    /// The tool output of one event of a task. `None` when there is no such event.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn tool_output(&self, task: Uuid, seq: i64) -> Result<Option<OutputRow>, StoreError> {
+        let client = self.reads().await?;
+        let rows = client
+            .query_typed(sql!("events/read_output"), &[(&task, Type::UUID), (&seq, Type::INT8)])
+            .await?;
+        Ok(rows.first().map(|row| OutputRow {
+            output: row.get("output"),
+            bytes: row.get("output_bytes"),
+            whole: row.get("body"),
+        }))
     }
 
     /// The last position of a session's stream, 0 when there is none.
@@ -253,6 +300,7 @@ fn event_row(row: &Row) -> EventRow {
         content: row.get("content"),
         input: row.get("input"),
         output: row.get("output"),
+        output_bytes: row.get("output_bytes"),
         created_at: row.get("created_at"),
     }
 }

@@ -1,4 +1,5 @@
-//! Old weeks of the event log are taken out, whole; nothing else is ever deleted from it.
+//! Old weeks of the event log are taken out, whole, and with them the tool outputs that were kept beside; nothing else is ever
+//! deleted from it.
 
 use super::{Store, StoreError, sql};
 
@@ -13,6 +14,8 @@ impl Store {
         let old = client.query(sql!("events/old_partitions"), &[&days]).await?;
         for row in &old {
             let (name, attached, pending): (&str, bool, bool) = (row.get(0), row.get(1), row.get(2));
+            // First, or nothing would tell of them any more should this be interrupted.
+            while client.execute(sql!("events/delete_outputs"), &[&name]).await? > 0 {}
             // The name is one of ours: letters and digits. Concurrently, since the other way locks out every append behind one open psql.
             if attached {
                 let how = if pending { "FINALIZE" } else { "CONCURRENTLY" };

@@ -5,6 +5,7 @@ use crate::domain::text::{EVENT_BYTES_MAX, clean, clean_json, cut};
 use crate::domain::turn::{LoggedEvent, ToolCall, ToolDiff, TurnEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Longest side of a diff that is shown, in bytes; the change itself is in the worktree.
 const DIFF_BYTES_MAX: usize = 64 << 10;
@@ -20,8 +21,12 @@ pub struct StoredEvent {
     pub content: Option<String>,
     /// JSON part.
     pub input: Option<Value>,
-    /// Tool output.
+    /// Tool output, or a preview of it.
     pub output: Option<String>,
+    /// Bytes of the whole output, where that is a preview.
+    pub output_bytes: Option<i64>,
+    /// The whole output, compressed, where it is kept.
+    pub whole_output: Option<Arc<[u8]>>,
 }
 
 /// An event as readers get it over SSE and JSON.
@@ -45,9 +50,12 @@ pub struct EventView {
     /// JSON part.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub input: Option<Value>,
-    /// Tool output.
+    /// Tool output; its beginning and its end, when it is longer than 64 KiB.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<String>,
+    /// Bytes of the whole output, where `output` is a preview. With a call's last event `…/messages/{seq}/output` has the whole.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub output_bytes: Option<i64>,
     /// When stored.
     pub created_at: chrono::DateTime<chrono::Utc>,
 }
@@ -56,6 +64,11 @@ pub struct EventView {
 pub fn stored(event: LoggedEvent) -> StoredEvent {
     match event {
         LoggedEvent::Agent(event) => said(event),
+        LoggedEvent::LongOutput { said: event, output } => StoredEvent {
+            output_bytes: i64::try_from(output.bytes).ok(),
+            whole_output: output.packed,
+            ..said(event)
+        },
         LoggedEvent::TurnStarted { attempt, agent, origin } => StoredEvent {
             kind: "turn_started",
             input: Some(json!({"attempt": attempt, "agent": agent.as_str(), "conversation": origin})),
@@ -144,6 +157,7 @@ fn tool(kind: &'static str, call: ToolCall) -> StoredEvent {
         content: call.title.map(limited),
         input: Some(limited_json(input)),
         output: call.output.map(limited),
+        ..StoredEvent::default()
     }
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod changes;
 mod document;
 mod metrics;
+mod outputs;
 mod streams;
 mod tasks;
 mod tls;

@@ -4,6 +4,7 @@ mod append;
 mod clean;
 mod redaction;
 mod retention;
+mod tool_output;
 mod writer;
 
 use crate::support::queue::{Node, Queue, plain};

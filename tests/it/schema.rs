@@ -13,6 +13,7 @@ use agentpool::domain::permission::{
 use agentpool::domain::permission_rule::RuleDecision;
 use agentpool::domain::session::{AgentSessionStatus, SessionStatus};
 use agentpool::domain::task::{PROMPT_BYTES_MAX, TaskStatus};
+use agentpool::domain::tool_output::LongOutput;
 use agentpool::domain::turn::{LoggedEvent, ToolCall, ToolStatus, TurnEvent};
 use agentpool::domain::usage::Usage;
 use agentpool::store::migrate::{MigrateError, migrate};
@@ -224,11 +225,16 @@ fn one_event_of_each_kind() -> Vec<LoggedEvent> {
     all.push(LoggedEvent::TurnStarted { attempt: 1, agent, origin: "new" });
     let decision = PermissionDecision::AllowOnce;
     all.push(LoggedEvent::PermissionResolved { request: "1".into(), decision, expired: false });
+    all.push(LoggedEvent::LongOutput {
+        said: TurnEvent::Notice("x".into()),
+        output: LongOutput { bytes: 1, packed: None },
+    });
     all.push(LoggedEvent::TurnEnded { outcome: TaskStatus::Completed, reason: None });
     for event in &all {
         // A new variant stops the build here until it is in the list above.
         match event {
-            LoggedEvent::TurnStarted { .. }
+            LoggedEvent::LongOutput { .. }
+            | LoggedEvent::TurnStarted { .. }
             | LoggedEvent::PermissionResolved { .. }
             | LoggedEvent::TurnEnded { .. } => {}
             LoggedEvent::Agent(

@@ -75,6 +75,8 @@ pub(super) fn new_batch(batch: &EventBatch) -> NewBatch {
             content: stored.content,
             input: stored.input,
             output: stored.output,
+            output_bytes: stored.output_bytes,
+            whole_output: stored.whole_output,
         }
     });
     NewBatch {

@@ -10,6 +10,30 @@ pub struct TurnRedaction {
     reasoning: Stream,
 }
 
+impl Redactor {
+    /// A tool call without secrets.
+    pub fn redact_call(&self, call: ToolCall) -> ToolCall {
+        let text = |text: String| self.redact(text);
+        // Agents tell the output so far each time, as a whole: one that still grows may end within a secret.
+        let output = |output: String| match call.status {
+            ToolStatus::Pending | ToolStatus::Running => self.redact_so_far(output),
+            ToolStatus::Completed | ToolStatus::Failed => self.redact(output),
+        };
+        let diff =
+            |diff: ToolDiff| ToolDiff { path: text(diff.path), old: diff.old.map(text), new: text(diff.new) };
+        ToolCall {
+            call_id: text(call.call_id),
+            tool: text(call.tool),
+            status: call.status,
+            title: call.title.map(text),
+            input: call.input.map(|input| self.redact_json(input)),
+            output: call.output.map(output),
+            locations: call.locations.into_iter().map(text).collect(),
+            diffs: call.diffs.into_iter().map(diff).collect(),
+        }
+    }
+}
+
 impl TurnRedaction {
     /// Of an agent whose secrets that redactor knows.
     pub fn new(redactor: Redactor) -> Self {
@@ -54,8 +78,8 @@ impl TurnRedaction {
             TurnEvent::Reasoning(words) => TurnEvent::Reasoning(text(words)),
             TurnEvent::Notice(words) => TurnEvent::Notice(text(words)),
             TurnEvent::ModeChanged(mode) => TurnEvent::ModeChanged(text(mode)),
-            TurnEvent::ToolCall(call) => TurnEvent::ToolCall(self.call(call)),
-            TurnEvent::ToolUpdate(call) => TurnEvent::ToolUpdate(self.call(call)),
+            TurnEvent::ToolCall(call) => TurnEvent::ToolCall(self.redactor.redact_call(call)),
+            TurnEvent::ToolUpdate(call) => TurnEvent::ToolUpdate(self.redactor.redact_call(call)),
             TurnEvent::Plan(entries) => {
                 let entry =
                     |entry: PlanEntry| PlanEntry { content: text(entry.content), status: text(entry.status) };
@@ -65,27 +89,6 @@ impl TurnRedaction {
             TurnEvent::Permission(request) => TurnEvent::Permission(self.redactor.redact_question(request)),
             TurnEvent::Retry { attempt, message } => TurnEvent::Retry { attempt, message: text(message) },
             TurnEvent::Usage(usage) => TurnEvent::Usage(usage),
-        }
-    }
-
-    fn call(&self, call: ToolCall) -> ToolCall {
-        let text = |text: String| self.redactor.redact(text);
-        // Agents tell the output so far each time, as a whole: one that still grows may end within a secret.
-        let output = |output: String| match call.status {
-            ToolStatus::Pending | ToolStatus::Running => self.redactor.redact_so_far(output),
-            ToolStatus::Completed | ToolStatus::Failed => self.redactor.redact(output),
-        };
-        let diff =
-            |diff: ToolDiff| ToolDiff { path: text(diff.path), old: diff.old.map(text), new: text(diff.new) };
-        ToolCall {
-            call_id: text(call.call_id),
-            tool: text(call.tool),
-            status: call.status,
-            title: call.title.map(text),
-            input: call.input.map(|input| self.redactor.redact_json(input)),
-            output: call.output.map(output),
-            locations: call.locations.into_iter().map(text).collect(),
-            diffs: call.diffs.into_iter().map(diff).collect(),
         }
     }
 }
