@@ -52,7 +52,11 @@ pub(super) fn redactor(agent: &AgentConfig, config: &Config, token: &str) -> Res
     secrets.push(token.to_owned());
     for url in [&config.database_url, &config.database_direct_url].into_iter().flatten() {
         let parsed = url.parse::<tokio_postgres::Config>().ok();
-        let password = parsed.and_then(|config| String::from_utf8(config.get_password()?.to_owned()).ok());
+        let password = parsed.and_then(|config| {
+            let password = String::from_utf8(config.get_password()?.to_owned()).ok()?;
+            // As in `of_address`: such a one protects nothing.
+            (config.get_user() != Some(&password)).then_some(password)
+        });
         secrets.extend(of_address(url).into_iter().chain(password));
     }
     Ok(Redactor::new(secrets))

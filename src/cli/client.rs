@@ -137,12 +137,6 @@ impl Client {
         stdout.flush().map_err(CliError::Output)
     }
 
-    /// An answer that is text.
-    pub(super) async fn text(&self, path: &str) -> Result<String, CliError> {
-        let response = self.send(self.request(Method::GET, path).timeout(ANSWER_DEADLINE)).await?;
-        response.text().await.map_err(|error| self.no_answer(&error))
-    }
-
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,

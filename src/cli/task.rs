@@ -5,7 +5,6 @@ use super::client::{Client, ClientArgs};
 use super::{CliError, Exit, output, task_explain};
 use crate::domain::text::for_terminal;
 use crate::wire::api::TaskView;
-use std::io::{self, IsTerminal, Write};
 use uuid::Uuid;
 
 /// Arguments of `task`.
@@ -88,10 +87,7 @@ async fn retry(args: OneTask) -> Result<Exit, CliError> {
 /// As it is into a file or another program, harmless on a terminal.
 async fn print_output(args: OneOutput) -> Result<Exit, CliError> {
     let path = format!("/api/tasks/{}/messages/{}/output", args.id, args.seq);
-    let text = Client::new(&args.client)?.text(&path).await?;
-    let mut stdout = io::stdout().lock();
-    let text = if stdout.is_terminal() { for_terminal(&text) } else { text };
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(CliError::Output)?;
+    Client::new(&args.client)?.copy_to_stdout(&path, &[]).await?;
     Ok(Exit::Done)
 }
 

@@ -51,15 +51,16 @@ pub fn of_variable(name: &str, value: &str) -> Vec<String> {
     secrets
 }
 
-/// The user, the password and the values behind `?` of an address, where keys are put.
+/// The password and the values behind `?` of an address, where keys are put; a user that stands alone may be a key, too. A password
+/// that is the user's own name (`postgres:postgres`) protects nothing, and is a word of ordinary text.
 pub fn of_address(url: &str) -> Vec<String> {
     let Some((_, rest)) = url.split_once("://") else { return Vec::new() };
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let host = place.split_once('/').map_or(place, |(host, _)| host);
     let mut secrets: Vec<String> = Vec::new();
     if let Some((user, _)) = host.rsplit_once('@') {
-        let (user, password) = user.split_once(':').unwrap_or(("", user));
-        secrets.extend([user, password].map(str::to_owned));
+        let (name, password) = user.split_once(':').unwrap_or(("", user));
+        secrets.extend((name != password).then(|| password.to_owned()));
     }
     secrets
         .extend(query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value.to_owned()));
@@ -133,6 +134,7 @@ mod tests {
         assert_eq!(of_variable("DB", url), ["p%40ssw0rd", "p@ssw0rd", url]);
         assert_eq!(of_variable("PATH", "/usr/local/bin:/usr/bin"), Vec::<String>::new());
         assert_eq!(of_variable("HTTPS_PROXY", "http://u:passw0rd@proxy:1"), ["passw0rd", "passw0rd"]);
+        assert_eq!(of_address("postgres://postgres:postgres@localhost/x"), Vec::<String>::new());
         assert_eq!(
             of_address("https://key-in-user@host/mcp?key=in-query&v=1"),
             ["key-in-user", "in-query", "key-in-user", "in-query"]
