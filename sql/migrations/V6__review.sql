@@ -13,10 +13,9 @@ ALTER TABLE agentpool.pending_changes
     ADD COLUMN checkpoint_id bigint REFERENCES agentpool.checkpoints (id),
     -- The checkpoint that took it back.
     ADD COLUMN rejected_by bigint REFERENCES agentpool.checkpoints (id);
-CREATE INDEX pending_changes_by_path ON agentpool.pending_changes (session_id, file_path);
 
 -- The states that a state came from, itself included: each stands on the one before it, a restored one on what it restores.
--- What lies between those two is no part of the line.
+-- What lies between those two is no part of the line, nor is what an interrupted turn left: the next try stands on the one before it.
 CREATE FUNCTION agentpool.checkpoint_line(newest bigint) RETURNS SETOF bigint LANGUAGE sql STABLE AS $$
     WITH RECURSIVE line AS (
         SELECT c.id, c.session_id, c.restores FROM agentpool.checkpoints c WHERE c.id = newest
@@ -25,7 +24,7 @@ CREATE FUNCTION agentpool.checkpoint_line(newest bigint) RETURNS SETOF bigint LA
             (SELECT c.id, c.session_id, c.restores FROM agentpool.checkpoints c WHERE c.id = l.restores)
             UNION ALL
             (SELECT c.id, c.session_id, c.restores FROM agentpool.checkpoints c
-             WHERE l.restores IS NULL AND c.session_id = l.session_id AND c.id < l.id ORDER BY c.id DESC LIMIT 1)
+             WHERE l.restores IS NULL AND c.session_id = l.session_id AND c.id < l.id AND c.kind <> 'interrupted' ORDER BY c.id DESC LIMIT 1)
         ) p
     )
     SELECT id FROM line

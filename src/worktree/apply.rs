@@ -54,7 +54,7 @@ pub(super) async fn apply(
         return Err(not_ours(site, &wish.from_base));
     }
     let lock = site.lock().await?;
-    let saved = checkpoint::find(site, &wish.to).await?;
+    checkpoint::find(site, &wish.to).await?;
     let project = project::find(&site.setup, source).await?;
     if project.key != site.stores.key() {
         return Err(WorktreeError::ProjectUnusable(
@@ -62,26 +62,17 @@ pub(super) async fn apply(
         ));
     }
     let accepted = pick::accepted(site).await?;
-    let files = pick::choose(changes::list(site, &accepted, &wish.to).await?, &wish.chosen)?;
-    let (theirs, accepted) = match wish.chosen {
-        Chosen::All => (wish.to.clone(), saved.tree.clone()),
-        Chosen::Files(_) => {
-            let tree = pick::pick(site, &wish.from_base, &wish.to, &files, &lock).await?;
-            let commit =
-                site.git("write the chosen files").args(["commit-tree", &tree, "-p", &wish.from_base]);
-            let commit = commit.args(["-m", "chosen files"]).holding(&lock).run().await?.text();
-            (commit, pick::pick(site, &accepted, &wish.to, &files, &lock).await?)
-        }
-    };
+    let chosen = pick::choose(changes::list(site, &accepted, &wish.to).await?, &wish.chosen)?;
     let onto = {
         let stores_lock = Lock::take(&site.stores.lock).await?;
         stores::bring_head(&site.setup, &site.stores, &project, &stores_lock).await?
     };
     let merged = onto != wish.from_base;
+    let taken = with_chosen(site, &accepted, wish, &chosen, &lock).await?;
     let tree = if merged {
-        merge(site, &wish.from_base, &onto, &theirs, &lock).await?
+        onto_head(site, wish, &chosen, &onto, &lock).await?
     } else {
-        tree_of(site, &theirs).await?
+        with_chosen(site, &tree_of(site, &wish.from_base).await?, wish, &chosen, &lock).await?
     };
     if tree == tree_of(site, &onto).await? {
         return Err(WorktreeError::NothingToApply);
@@ -92,8 +83,46 @@ pub(super) async fn apply(
         Some(local) => give(site, local, &onto, &commit, &wish.branch).await?,
         None => push(site, &project, &commit, &wish.branch, &lock).await?,
     }
-    pick::accept(site, &accepted)?;
+    pick::accept(site, &taken)?;
+    // Where a folder stands in the place of a file, more was taken over than was named.
+    let files = changes::list(site, &accepted, &taken).await?;
     Ok(Applied { branch: wish.branch.clone(), commit, onto, merged, files })
+}
+
+/// A state with what is to be applied.
+async fn with_chosen(
+    site: &Site,
+    state: &str,
+    wish: &Apply,
+    chosen: &[FileChange],
+    lock: &Lock,
+) -> Result<String, WorktreeError> {
+    match wish.chosen {
+        Chosen::All => tree_of(site, &wish.to).await,
+        Chosen::Files(_) => pick::pick(site, state, &wish.to, chosen, lock).await,
+    }
+}
+
+/// The tree of what is to be applied on the project's HEAD. From the base on; where that is a conflict, the project may have what was
+/// applied before: then from the first such state on that goes.
+async fn onto_head(
+    site: &Site,
+    wish: &Apply,
+    chosen: &[FileChange],
+    onto: &str,
+    lock: &Lock,
+) -> Result<String, WorktreeError> {
+    let mut first = None;
+    let base = tree_of(site, &wish.from_base).await?;
+    for state in std::iter::once(base).chain(pick::accepted_states(site)) {
+        let theirs = with_chosen(site, &state, wish, chosen, lock).await?;
+        let (from, to) = (commit_of(site, &state, lock).await?, commit_of(site, &theirs, lock).await?);
+        match merge(site, &from, onto, &to, lock).await {
+            Err(conflict @ WorktreeError::Conflict { .. }) => first = first.or(Some(conflict)),
+            merged => return merged,
+        }
+    }
+    Err(first.expect("the base was tried"))
 }
 
 /// Three-way, in ours, without files: the change from `base` to `to` on top of `onto`.
@@ -121,6 +150,12 @@ async fn merge(site: &Site, base: &str, onto: &str, to: &str, lock: &Lock) -> Re
         1 => Err(WorktreeError::Conflict { paths: fields.filter(|path| !path.is_empty()).collect() }),
         _ => Err(WorktreeError::Git { what: "merge onto the project's HEAD", detail: merged.detail }),
     }
+}
+
+/// A tree as a commit of its own, for a merge.
+async fn commit_of(site: &Site, tree: &str, lock: &Lock) -> Result<String, WorktreeError> {
+    let git = site.git("write a state").args(["commit-tree", tree, "-m", "state"]);
+    Ok(git.holding(lock).run().await?.text())
 }
 
 async fn tree_of(site: &Site, commit: &str) -> Result<String, WorktreeError> {

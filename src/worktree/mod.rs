@@ -42,6 +42,7 @@ mod restore;
 mod risk;
 mod snapshot;
 mod stores;
+mod travel;
 
 pub use apply::{Applied, Apply};
 pub use error::WorktreeError;
@@ -166,7 +167,7 @@ impl Worktrees {
     }
 
     /// Brings tracked and untracked files, HEAD, branch and index back to a checkpoint of the same session (or to its
-    /// base), and ends a merge or rebase in progress. Whoever calls saves the present state first. Ignored files stay.
+    /// base), and ends a merge or rebase in progress. The present state is saved first. Ignored files stay.
     ///
     /// # Errors
     /// [`WorktreeError::NotOurs`] for any other commit; others when git or the disk fails.

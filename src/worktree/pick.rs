@@ -10,6 +10,8 @@ use crate::domain::change::{Chosen, FileChange};
 use std::collections::HashSet;
 use std::fs::File;
 
+/// States after an apply that are remembered: each is a base to try when a later one meets a conflict.
+const ACCEPTED_MAX: usize = 50;
 /// What git writes for no file.
 const NO_MODE: &[u8] = b"000000";
 
@@ -37,6 +39,17 @@ pub(super) async fn pick(
     lock: &Lock,
 ) -> Result<String, WorktreeError> {
     let paths: HashSet<&[u8]> = picked.iter().flat_map(FileChange::raw_paths).collect();
+    pick_paths(site, into, from, &paths, lock).await
+}
+
+/// The same by raw paths.
+pub(super) async fn pick_paths(
+    site: &Site,
+    into: &str,
+    from: &str,
+    paths: &HashSet<&[u8]>,
+    lock: &Lock,
+) -> Result<String, WorktreeError> {
     let listed = site
         .git("compare two states")
         .args(["diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames", "--ignore-submodules=none"])
@@ -48,7 +61,7 @@ pub(super) async fn pick(
     let git = |what| site.git(what).index(&index);
     git("read a state").args(["read-tree", into]).holding(lock).run().await?;
     let list = site.private.join("paths.new");
-    files::write(&list, &entries(&listed.stdout, &paths))?;
+    files::write(&list, &entries(&listed.stdout, paths))?;
     // A file that stands where a picked one needs a folder, or the reverse, goes with it: --replace.
     let update = git("pick the files").args(["update-index", "--add", "--replace", "-z", "--index-info"]);
     update.stdin(File::open(&list).map_err(WorktreeError::io(&list))?).run().await?;
@@ -81,16 +94,27 @@ fn entries(listed: &[u8], paths: &HashSet<&[u8]>) -> Vec<u8> {
 
 /// The tree that has been taken over so far: the base's, with what was applied since.
 pub(super) async fn accepted(site: &Site) -> Result<String, WorktreeError> {
-    match files::read_line(&site.private.join("applied")) {
-        Some(tree) if is_object_id(&tree) => Ok(tree),
-        _ => {
+    match accepted_states(site).pop() {
+        Some(tree) => Ok(tree),
+        None => {
             let base = format!("{}^{{tree}}", site.reference("base"));
             Ok(site.git("read the base").args(["rev-parse", &base]).run().await?.text())
         }
     }
 }
 
-/// Remembers it.
+/// The trees that had been taken over after each apply, the oldest first.
+pub(super) fn accepted_states(site: &Site) -> Vec<String> {
+    let text = files::read_line(&site.private.join("applied")).unwrap_or_default();
+    text.lines().filter(|tree| is_object_id(tree)).map(str::to_owned).collect()
+}
+
+/// Remembers one more, and the last [`ACCEPTED_MAX`].
 pub(super) fn accept(site: &Site, tree: &str) -> Result<(), WorktreeError> {
-    files::write_durably(&site.private.join("applied"), format!("{tree}\n").as_bytes())
+    let mut states = accepted_states(site);
+    states.retain(|known| known != tree);
+    states.push(tree.to_owned());
+    let kept = states.len().saturating_sub(ACCEPTED_MAX);
+    let text: String = states[kept..].iter().flat_map(|tree| [tree, "\n"]).collect();
+    files::write_durably(&site.private.join("applied"), text.as_bytes())
 }

@@ -25,8 +25,13 @@ pub(super) enum Phase {
     Creating,
     /// Agents may work in it.
     Ready,
-    /// It is being brought back to this commit.
-    Restoring(String),
+    /// It is being brought to another state.
+    Restoring {
+        /// That one's commit.
+        to: String,
+        /// The commit of the state before, which was saved.
+        from: String,
+    },
     /// It was removed; its checkpoints are there.
     Removed,
 }
@@ -60,7 +65,7 @@ impl Record {
         let phase = match &self.phase {
             Phase::Creating => "creating".to_owned(),
             Phase::Ready => "ready".to_owned(),
-            Phase::Restoring(commit) => format!("restoring {commit}"),
+            Phase::Restoring { to, from } => format!("restoring {to} from {from}"),
             Phase::Removed => "removed".to_owned(),
         };
         format!("project {}\nbase {}\nbranch {}\nphase {phase}\n", self.project, self.base, self.branch)
@@ -75,7 +80,11 @@ impl Record {
                 "removed" => Phase::Removed,
                 _ => return None,
             },
-            Some(("restoring", commit)) => Phase::Restoring(commit.to_owned()),
+            Some(("restoring", states)) => {
+                // An earlier version did not write from where: then nothing is known to go.
+                let (to, from) = states.split_once(" from ").unwrap_or((states, states));
+                Phase::Restoring { to: to.to_owned(), from: from.to_owned() }
+            }
             Some(_) => return None,
         };
         Some(Self {
@@ -93,11 +102,15 @@ mod tests {
 
     #[test]
     fn a_record_reads_as_it_was_written() {
-        for phase in [Phase::Creating, Phase::Ready, Phase::Restoring("ab12".into()), Phase::Removed] {
+        let restoring = Phase::Restoring { to: "ab12".into(), from: "cd34".into() };
+        for phase in [Phase::Creating, Phase::Ready, restoring, Phase::Removed] {
             let record =
                 Record { project: "k".into(), base: "b".into(), branch: "agentpool/x".into(), phase };
             assert_eq!(Record::parse(&record.text()), Some(record));
         }
         assert_eq!(Record::parse("project k\nbase b\nbranch c\nphase half"), None);
+        let earlier =
+            Record::parse("project k\nbase b\nbranch c\nphase restoring ab12").map(|record| record.phase);
+        assert_eq!(earlier, Some(Phase::Restoring { to: "ab12".into(), from: "ab12".into() }));
     }
 }

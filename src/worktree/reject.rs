@@ -1,10 +1,11 @@
 //! Takes changed files back to what they were when they were last taken over, and keeps what was there as a checkpoint.
-//! Never touches the project, nor a file that was not chosen.
+//! Never touches the project, nor a file that was
+//! not chosen, unless it stands where a chosen one has to be.
 
-use super::checkpoint::{self, Saved};
+use super::checkpoint::{self, Index, Saved};
 use super::error::WorktreeError;
 use super::layout::Site;
-use super::record::{Phase, Record};
+use super::record::Record;
 use super::{Checkpoint, changes, pick, restore};
 use crate::domain::change::{Chosen, FileChange};
 
@@ -15,7 +16,7 @@ pub struct Rejected {
     pub kept: Checkpoint,
     /// The commit of the state after it.
     pub commit: String,
-    /// The files that went back.
+    /// The files that went back: those that were chosen, and those that stood where one of them has to be.
     pub files: Vec<FileChange>,
 }
 
@@ -31,10 +32,11 @@ pub(super) async fn reject(site: &Site, chosen: &Chosen) -> Result<Rejected, Wor
     }
     let tree = pick::pick(site, &kept.commit, &accepted, &files, &lock).await?;
     let present = checkpoint::latest(site).await?;
-    let mut after = Saved { tree, number: present.number + 1, ..present };
+    // What was staged of the rejected files must not be committed by the agent's next `git commit`.
+    let mut after = Saved { tree, number: present.number + 1, index: Index::Clean, ..present };
     after.commit = checkpoint::commit(site, &after, &kept.commit, None, "after a rejection", &lock).await?;
-    record.in_phase(Phase::Restoring(after.commit.clone())).save(&site.private)?;
-    restore::all(site, &after, &lock, &mut Vec::new()).await?;
-    record.in_phase(Phase::Ready).save(&site.private)?;
+    restore::step(site, &record, &kept.commit, &after, &lock).await?;
+    // Where a folder stood in the place of a file, more goes than was named.
+    let files = changes::list(site, &after.commit, &kept.commit).await?;
     Ok(Rejected { kept, commit: after.commit, files })
 }

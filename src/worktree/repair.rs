@@ -7,7 +7,7 @@ use super::files;
 use super::layout::Site;
 use super::lock::Lock;
 use super::record::{Phase, Record};
-use super::{hub, restore, stores};
+use super::{hub, restore, stores, travel};
 
 /// True when nothing needs repair, as far as a dozen small reads can tell.
 pub(super) fn is_sound(site: &Site) -> bool {
@@ -52,14 +52,15 @@ pub(super) async fn repair(
     files::make_dir(&site.tree)?;
     let new_head = hub::connect(site, &last.head, notices)?;
     match &record.phase {
-        Phase::Restoring(commit) if filled => {
-            let saved = checkpoint::find(site, commit).await?;
-            notices.push(format!("an interrupted restore of {commit} was finished"));
-            return restore::all(site, &saved, lock, notices).await;
+        Phase::Restoring { to, from } if filled => {
+            let saved = checkpoint::find(site, to).await?;
+            notices.push(format!("an interrupted restore of {to} was finished"));
+            travel::go_on(site, from, to, lock).await?;
+            return restore::settle(site, &saved, lock, notices).await;
         }
         _ if filled => keep_files(site, &last, lock).await?,
         Phase::Creating => restore::fill(site, &last, lock).await?,
-        Phase::Ready | Phase::Removed | Phase::Restoring(_) => {
+        Phase::Ready | Phase::Removed | Phase::Restoring { .. } => {
             restore::fill(site, &last, lock).await?;
             notices.push(format!("the worktree was gone; it was made again from checkpoint {}", last.commit));
         }

@@ -1,7 +1,6 @@
 //! Brings a worktree to a saved state, or fills an empty one. Never deletes what is ignored now or would be then, nor
-//! what a checkpoint leaves out.
+//! what no checkpoint holds.
 
-use super::FILE_BYTES_MAX;
 use super::checkpoint::{self, Index, Saved, index_file};
 use super::error::WorktreeError;
 use super::files;
@@ -9,19 +8,32 @@ use super::hub;
 use super::layout::Site;
 use super::lock::Lock;
 use super::record::{Phase, Record};
-use std::collections::HashSet;
-use std::ffi::OsString;
+use super::travel;
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Restores under the session's lock. A kill in the middle is finished by the next ensure.
 pub(super) async fn restore(site: &Site, commit: &str) -> Result<(), WorktreeError> {
     let lock = site.lock().await?;
     let saved = checkpoint::find(site, commit).await?;
     let record = Record::ready(&site.private, site.session)?;
-    record.in_phase(Phase::Restoring(saved.commit.clone())).save(&site.private)?;
+    // Most often it was saved a moment ago, and is so again for nothing.
+    let (kept, _) = checkpoint::save(site, "before a restore", &lock).await?;
+    step(site, &record, &kept.commit, &saved, &lock).await
+}
+
+/// From the state that was just saved to another, so that a kill in the middle is finished by the next ensure.
+pub(super) async fn step(
+    site: &Site,
+    record: &Record,
+    from: &str,
+    to: &Saved,
+    lock: &Lock,
+) -> Result<(), WorktreeError> {
+    let phase = Phase::Restoring { to: to.commit.clone(), from: from.to_owned() };
+    record.in_phase(phase).save(&site.private)?;
+    travel::go(site, from, &to.commit, lock).await?;
     let mut notices = Vec::new();
-    all(site, &saved, &lock, &mut notices).await?;
+    settle(site, to, lock, &mut notices).await?;
     record.in_phase(Phase::Ready).save(&site.private)?;
     for notice in notices {
         tracing::info!(session = %site.session, %notice, "restored");
@@ -29,41 +41,16 @@ pub(super) async fn restore(site: &Site, commit: &str) -> Result<(), WorktreeErr
     Ok(())
 }
 
-/// Files, HEAD, branch and index.
-pub(super) async fn all(
+/// HEAD, branch and index, once the files are there.
+pub(super) async fn settle(
     site: &Site,
     saved: &Saved,
     lock: &Lock,
     notices: &mut Vec<String>,
 ) -> Result<(), WorktreeError> {
-    bring_back(site, saved, lock).await?;
     hub::end_operations(site)?;
     hub::set_head(site, &saved.head, notices)?;
     put_index(site, saved, lock).await
-}
-
-async fn bring_back(site: &Site, saved: &Saved, lock: &Lock) -> Result<(), WorktreeError> {
-    let read_tree = |update: &'static [&'static str]| {
-        let git = site.git_on_tree("bring the files back").args(["read-tree", "--reset"]).args(update);
-        git.args([&saved.commit]).holding(lock).long().run()
-    };
-    // The index first and alone: were the files moved with it, a file that only a later checkpoint holds would go even
-    // where it was ignored at the time of this one.
-    read_tree(&[]).await?;
-    let before: HashSet<Vec<u8>> = untracked(site, lock).await?.into_iter().collect();
-    read_tree(&["-u"]).await?;
-    let after = untracked(site, lock).await?;
-    let goes = |path: &Vec<u8>| before.contains(path) && is_saved_by_checkpoints(site, path);
-    if after.iter().any(goes) {
-        let mut keep: Vec<OsString> = Vec::new();
-        for path in after.iter().filter(|path| !goes(path) && !path.ends_with(b"/")) {
-            keep.extend([OsString::from("-e"), pattern(path)]);
-        }
-        // One -f: nested repositories stay.
-        let clean = site.git_on_tree("remove what is newer").args(["clean", "-f", "-d", "--quiet"]);
-        clean.args(keep).holding(lock).run().await?;
-    }
-    skip_submodules(site, lock).await
 }
 
 /// Fills a fresh worktree: nothing of anybody's is in the way.
@@ -71,34 +58,6 @@ pub(super) async fn fill(site: &Site, saved: &Saved, lock: &Lock) -> Result<(), 
     let git = site.git_on_tree("fill the worktree").args(["read-tree", "--reset", "-u", &saved.commit]);
     git.holding(lock).long().run().await?;
     skip_submodules(site, lock).await
-}
-
-/// Untracked files and nested repositories (with a slash at the end), by the ignore rules of the files as they are.
-async fn untracked(site: &Site, lock: &Lock) -> Result<Vec<Vec<u8>>, WorktreeError> {
-    let listed = site
-        .git_on_tree("list new files")
-        .args(["ls-files", "-z", "--others", "--exclude-standard"])
-        .holding(lock)
-        .run()
-        .await?;
-    Ok(listed.stdout.split(|b| *b == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect())
-}
-
-fn is_saved_by_checkpoints(site: &Site, path: &[u8]) -> bool {
-    let meta = fs::symlink_metadata(site.tree.join(std::ffi::OsStr::from_bytes(path)));
-    !path.ends_with(b"/") && meta.is_ok_and(|meta| !meta.is_file() || meta.len() <= FILE_BYTES_MAX)
-}
-
-/// A path as an ignore pattern that matches nothing else.
-fn pattern(path: &[u8]) -> OsString {
-    let mut text = b"/".to_vec();
-    for byte in path {
-        if b"\\*?[]!# ".contains(byte) {
-            text.push(b'\\');
-        }
-        text.push(*byte);
-    }
-    OsString::from_vec(text)
 }
 
 /// git opens a submodule that it believes present, and obeys its configuration (`core.fsmonitor` ran in `git add`).

@@ -6,7 +6,7 @@ use super::hub::Head;
 use super::layout::Site;
 use super::lock::Lock;
 use super::stores::PROJECT_HEAD;
-use super::{checkpoint, hub, snapshot};
+use super::{checkpoint, hub, pick, snapshot};
 
 /// What is nowhere but in the worktree, the hub and our checkpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,8 +44,7 @@ pub(super) async fn weigh(
     head: &Head,
     lock: &Lock,
 ) -> Result<Risk, WorktreeError> {
-    let applied = files::read_line(&site.private.join("applied"));
-    if applied.as_deref() == Some(tree) {
+    if pick::accepted_states(site).last().is_some_and(|applied| applied == tree) {
         return Ok(Risk { dirty: left_out, ..Risk::default() });
     }
     let base = site.reference("base");

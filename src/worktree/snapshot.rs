@@ -3,9 +3,11 @@
 
 use super::error::WorktreeError;
 use super::files;
+use super::git::Git;
 use super::layout::Site;
 use super::lock::Lock;
 use super::{CHECKPOINT_BYTES_MAX, CHECKPOINT_FILES_MAX, FILE_BYTES_MAX};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +19,7 @@ const NAMES_MAX: usize = 10;
 pub(super) struct Snapshot {
     /// The tree; none when it is that of the last checkpoint.
     pub tree: Option<String>,
-    /// Paths that are there and not in it: nested repositories (with a slash at the end), huge files.
+    /// Paths that are there and not in it: nested repositories (with a slash at the end), huge files, what git could not take.
     pub left_out: Vec<String>,
     /// The same for readers, and what could not be read.
     pub notices: Vec<String>,
@@ -36,19 +38,26 @@ pub(super) async fn take(site: &Site, lock: &Lock) -> Result<Snapshot, WorktreeE
     let mut notices = Vec::new();
     note(&mut notices, "nested repositories are not saved", &seen.nested);
     note(&mut notices, "files above 64 MiB are not saved", &seen.huge);
-    let left_out = seen.nested.iter().chain(&seen.huge).map(|path| lossy(path)).collect();
+    let mut left_out: Vec<String> = seen.nested.iter().chain(&seen.huge).map(|path| lossy(path)).collect();
     if seen.files > CHECKPOINT_FILES_MAX || seen.bytes > CHECKPOINT_BYTES_MAX {
         return Err(WorktreeError::TooLarge { files: seen.files, bytes: seen.bytes });
     }
     if seen.files == 0 {
         return Ok(Snapshot { tree: None, left_out, notices });
     }
-    add(site, lock, &seen, &mut notices).await?;
+    let unsaved = add(site, lock, &seen, &mut notices).await?;
+    left_out.extend(unsaved.iter().map(|path| lossy(path)));
     let tree = site.git("write the tree").args(["write-tree"]).holding(lock).run().await?.text();
     Ok(Snapshot { tree: Some(tree), left_out, notices })
 }
 
-async fn add(site: &Site, lock: &Lock, seen: &Seen, notices: &mut Vec<String>) -> Result<(), WorktreeError> {
+/// Adds; says which paths could not be.
+async fn add(
+    site: &Site,
+    lock: &Lock,
+    seen: &Seen,
+    notices: &mut Vec<String>,
+) -> Result<Vec<Vec<u8>>, WorktreeError> {
     // Everything but what is left out. A file, for the number of paths and for names with newlines.
     let mut paths = b".\0".to_vec();
     for path in seen.nested.iter().chain(&seen.huge) {
@@ -58,12 +67,7 @@ async fn add(site: &Site, lock: &Lock, seen: &Seen, notices: &mut Vec<String>) -
     }
     let list = site.private.join("paths.new");
     files::write(&list, &paths)?;
-    let added = site
-        .git_on_tree("save the files")
-        // A file above the threshold goes into a pack of its own, which git (2.47) loses the folder of when its objects are synced in
-        // batches: the checkpoint fails. Below our own limit nothing is that big.
-        .args(["-c", &format!("core.bigFileThreshold={}", FILE_BYTES_MAX + 1)])
-        .args(["add", "--all", "--ignore-errors", "--pathspec-file-nul"])
+    let added = adding(site, &["--all", "--ignore-errors", "--pathspec-file-nul"])
         .args([OsStr::new("--pathspec-from-file"), list.as_os_str()])
         .holding(lock)
         .long()
@@ -71,14 +75,32 @@ async fn add(site: &Site, lock: &Lock, seen: &Seen, notices: &mut Vec<String>) -
         .await?;
     files::remove(&list)?;
     match added.code {
-        0 => Ok(()),
+        0 => Ok(Vec::new()),
         // 1: some could not be read; all others are in.
         1 => {
             notices.push(format!("some files could not be saved: {}", added.detail));
-            Ok(())
+            let left = unsaved(site, lock).await?;
+            let known: HashSet<&Vec<u8>> = seen.nested.iter().chain(&seen.huge).collect();
+            Ok(left.into_iter().filter(|path| !known.contains(path)).collect())
         }
         _ => Err(WorktreeError::Git { what: "save the files", detail: added.detail }),
     }
+}
+
+/// `git add` on the session's files.
+pub(super) fn adding(site: &Site, how: &[&str]) -> Git {
+    // A file above the threshold goes into a pack of its own, which git (2.47) loses the folder of when its objects are synced in batches:
+    // the checkpoint fails. Below our own limit nothing is that big.
+    let threshold = format!("core.bigFileThreshold={}", FILE_BYTES_MAX + 1);
+    site.git_on_tree("save the files").args(["-c", &threshold, "add"]).args(how)
+}
+
+/// What is not in the index as it is on disk: git refused its name, or could not read it.
+async fn unsaved(site: &Site, lock: &Lock) -> Result<Vec<Vec<u8>>, WorktreeError> {
+    let git = site.git_on_tree("look at what was not saved");
+    let git = git.args(["ls-files", "-z", "--others", "--modified", "--exclude-standard"]);
+    let listed = git.holding(lock).run().await?;
+    Ok(listed.stdout.split(|b| *b == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
 /// What `git status` told, in our nouns.

@@ -160,7 +160,7 @@ async fn the_checks_repeat_the_enums_of_the_domain() {
     let queue = Queue::new().await;
     let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let backends = words(&BackendKind::ALL.map(BackendKind::as_str));
-    let lists: [(&str, &str, Vec<String>); 11] = [
+    let lists: [(&str, &str, Vec<String>); 12] = [
         ("tasks", "status", words(&TaskStatus::ALL.map(TaskStatus::as_str))),
         ("tasks", "failure_reason", words(&FailureReason::ALL.map(FailureReason::as_str))),
         ("agents", "backend", backends.clone()),

@@ -47,11 +47,12 @@ impl Start {
 
 impl Turn<'_> {
     pub(super) async fn prepare(&self, profile: &AgentProfile) -> Result<Ready, TurnFailure> {
+        // Held first: a person who took files back meanwhile has changed the facts.
+        let hold = self.engine.worktrees.hold(self.task.lease.session).await;
         let facts = self.engine.source.facts(&self.task.lease, &self.task.agent).await?;
         if !facts.open {
             return Err(TurnFailure::Cancelled);
         }
-        let hold = self.engine.worktrees.hold(self.task.lease.session).await;
         let worktree = self.worktree(&facts).await?;
         let resuming = resuming(&facts, profile);
         let mut notices = worktree.notices.clone();

@@ -3,6 +3,7 @@
 use super::{ensured, hub_of, ours_of, session, source};
 use crate::support::repos::{Repos, commit_all, files, git, write};
 use agentpool::worktree::{INTERRUPTED, ProjectSource, RemoveMode, Worktree, Worktrees};
+use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 #[tokio::test]
@@ -38,6 +39,8 @@ async fn f82_what_a_killed_worktree_add_leaves_is_repaired() {
             .arg(&tree)
             .arg(&first.base_commit)
             .stderr(std::process::Stdio::null())
+            // Killed with the git that it starts to fill the worktree, which would go on for a while.
+            .process_group(0)
             .spawn()
             .unwrap();
         if round == 0 {
@@ -49,7 +52,8 @@ async fn f82_what_a_killed_worktree_add_leaves_is_repaired() {
             while start.elapsed() < at {
                 std::hint::spin_loop();
             }
-            let _ = child.kill();
+            let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
             child.wait().unwrap();
         }
         debris += u32::from(tree.exists());

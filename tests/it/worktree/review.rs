@@ -3,7 +3,7 @@
 use super::{change, ensured, session, source};
 use crate::support::repos::{Repos, commit_all, git, picture, read, try_git, write};
 use agentpool::domain::change::{ChangeOperation, Chosen};
-use agentpool::worktree::{Apply, Worktree, WorktreeError, Worktrees};
+use agentpool::worktree::{Apply, RemoveMode, Removed, Worktree, WorktreeError, Worktrees};
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::Read;
@@ -123,14 +123,14 @@ async fn chosen_files_are_applied_and_the_rest_is_left_for_later() {
     let first = ["new name.txt", LATIN, "place/inside.txt", "tab\tquote\"new\nline.txt", "kind", "*"];
     let done =
         all.apply(&source(&repos), wt.session, &apply_of(&wt, &to, "first", files(&first))).await.unwrap();
-    assert_eq!(done.files.len(), first.len(), "{:?}", done.files);
+    // The file in whose place a folder came goes with the folder's.
+    assert_eq!(done.files.len(), first.len() + 1, "{:?}", done.files);
     let listed = git(
         &repos.user,
         &["-c", "core.quotePath=false", "diff", "--no-renames", "--name-status", "-z", "main..first"],
     );
     let mut listed: Vec<&str> = listed.split('\0').skip(1).step_by(2).collect();
     listed.sort_unstable();
-    // The file in whose place a folder came goes with the folder's.
     let expected = [
         "*",
         "kind",
@@ -247,4 +247,120 @@ async fn a_state_of_another_session_cannot_be_gone_back_to() {
     let refused = all.restore(&wt, &theirs.commit).await;
     assert!(matches!(refused, Err(WorktreeError::NotOurs { .. })), "{refused:?}");
     assert!(picture(&wt.path) == before);
+}
+
+/// A worktree whose rules ignore more than those of the base, with `count` ignored files.
+async fn ignoring(count: usize) -> (Repos, Worktrees, Worktree) {
+    let repos = Repos::new();
+    let (all, wt) = ensured(&repos, session()).await;
+    write(&wt.path, ".gitignore", "ignored/\n*.log\nnode_modules/\nsecret.env\n");
+    write(&wt.path, "secret.env", "never saved\n");
+    for n in 0..count {
+        write(&wt.path, &format!("node_modules/a-package-with-a-name/lib/component-{n:06}.js"), "x");
+        write(&wt.path, &format!("new/{n}.txt"), "x\n");
+    }
+    all.checkpoint(&wt, "after").await.expect("saved");
+    (repos, all, wt)
+}
+
+fn count_below(folder: &Path) -> usize {
+    picture(folder).values().filter(|(mode, _)| mode & 0o170_000 != 0o040_000).count()
+}
+
+#[tokio::test]
+async fn what_was_ignored_stays_however_much_it_is_when_its_rule_is_rejected() {
+    let (_repos, all, wt) = ignoring(12_000).await;
+    all.reject(&wt, &Chosen::All).await.expect("rejected");
+    assert_eq!(read(&wt.path, ".gitignore").unwrap(), "ignored/\n*.log\n");
+    assert!(!wt.path.join("new").exists());
+    assert_eq!(read(&wt.path, "secret.env").as_deref(), Some("never saved\n"));
+    assert_eq!(count_below(&wt.path.join("node_modules")), 12_000);
+}
+
+#[tokio::test]
+async fn a_rejection_that_is_cut_off_anywhere_deletes_nothing_that_was_ignored() {
+    for millis in [1, 5, 10, 15, 20, 25, 30, 40, 60, 90] {
+        let (repos, all, wt) = ignoring(300).await;
+        let given_up = std::time::Duration::from_millis(millis);
+        let _ = tokio::time::timeout(given_up, all.reject(&wt, &Chosen::All)).await;
+        all.ensure(&source(&repos), wt.session).await.expect("ensured");
+        assert_eq!(read(&wt.path, "secret.env").as_deref(), Some("never saved\n"), "after {millis} ms");
+        assert_eq!(count_below(&wt.path.join("node_modules")), 300, "after {millis} ms");
+        // All of it went back, or none of it.
+        let new = wt.path.join("new").exists();
+        assert_eq!(read(&wt.path, ".gitignore").unwrap().contains("secret.env"), new, "after {millis} ms");
+        assert!(!new || count_below(&wt.path.join("new")) == 300);
+    }
+}
+
+#[tokio::test]
+async fn what_git_cannot_save_is_never_deleted() {
+    let repos = Repos::new();
+    let (all, wt) = ensured(&repos, session()).await;
+    write(&wt.path, "a.txt", "changed\n");
+    // git takes no file of that name.
+    write(&wt.path, "git~1", "precious\n");
+    let saved = all.checkpoint(&wt, "after").await.expect("saved");
+    assert!(saved.notices.iter().any(|notice| notice.contains("could not be saved")), "{:?}", saved.notices);
+    all.reject(&wt, &files(&["a.txt"])).await.expect("rejected");
+    all.restore(&wt, &saved.commit).await.expect("restored");
+    all.restore(&wt, &wt.base_commit).await.expect("restored");
+    assert_eq!(read(&wt.path, "git~1").as_deref(), Some("precious\n"));
+    let removed = all.remove(&wt, RemoveMode::IfClean).await.expect("looked at");
+    assert!(matches!(&removed, Removed::Kept { risk } if risk.dirty == ["git~1"]), "{removed:?}");
+    assert!(wt.path.join("git~1").exists());
+}
+
+#[tokio::test]
+async fn an_ignored_file_in_the_place_of_a_restored_one_is_kept_as_a_checkpoint() {
+    let repos = Repos::new();
+    let (all, wt) = ensured(&repos, session()).await;
+    write(&wt.path, "out", "saved\n");
+    let with_out = all.checkpoint(&wt, "with").await.expect("saved");
+    fs::remove_file(wt.path.join("out")).unwrap();
+    write(&wt.path, ".gitignore", "ignored/\n*.log\nout\n");
+    write(&wt.path, "out/deep/file", "ignored, and in the way\n");
+    all.checkpoint(&wt, "without").await.expect("saved");
+    all.restore(&wt, &with_out.commit).await.expect("restored");
+    assert_eq!(read(&wt.path, "out").as_deref(), Some("saved\n"));
+    let ours = super::ours_of(&wt);
+    let refs =
+        git(&ours, &["for-each-ref", "--format=%(refname)", &format!("refs/agentpool/{}", wt.session)]);
+    let held =
+        |name: &str| try_git(&ours, &["cat-file", "-e", &format!("{name}:out/deep/file")]).status.success();
+    assert!(refs.lines().any(held), "what was overwritten can be had again: {refs}");
+}
+
+#[tokio::test]
+async fn more_goes_than_was_chosen_only_where_it_stands_in_the_way_and_is_told() {
+    let (_repos, all, wt, _) = odd().await;
+    write(&wt.path, "place/other.txt", "o\n");
+    let rejected = all.reject(&wt, &files(&["place"])).await.expect("rejected");
+    let mut told: Vec<&str> = rejected.files.iter().map(|file| file.path.as_str()).collect();
+    told.sort_unstable();
+    assert_eq!(told, ["place", "place/inside.txt", "place/other.txt"]);
+    assert!(read(&wt.path, "place").is_some());
+}
+
+#[tokio::test]
+async fn what_was_applied_and_merged_is_no_conflict_for_what_comes_later() {
+    let repos = Repos::new();
+    let (all, wt) = ensured(&repos, session()).await;
+    write(&wt.path, "new.txt", "1\n");
+    write(&wt.path, "a.txt", "one\n2\nthree\n");
+    let first = all.checkpoint(&wt, "after").await.expect("saved");
+    all.apply(&source(&repos), wt.session, &apply_of(&wt, &first.commit, "b1", Chosen::All))
+        .await
+        .expect("applied");
+    git(&repos.user, &["merge", "-q", "b1"]);
+    write(&wt.path, "new.txt", "1\n2\n");
+    write(&wt.path, "a.txt", "one\n22\nthree\n");
+    let second = all.checkpoint(&wt, "after").await.expect("saved");
+    let one = apply_of(&wt, &second.commit, "b2", files(&["new.txt"]));
+    all.apply(&source(&repos), wt.session, &one).await.expect("applied");
+    assert_eq!(git(&repos.user, &["diff", "--name-only", "main..b2"]), "new.txt");
+    let rest = apply_of(&wt, &second.commit, "b3", Chosen::All);
+    all.apply(&source(&repos), wt.session, &rest).await.expect("applied");
+    assert_eq!(git(&repos.user, &["show", "b3:a.txt"]), "one\n22\nthree");
+    assert_eq!(git(&repos.user, &["show", "b3:new.txt"]), "1\n2");
 }
