@@ -13,7 +13,7 @@
 //! row → listener → dispatcher → executor → rows. Somebody INSERTs into `agentpool.tasks`; the commit carries
 //! `NOTIFY tasks_new`; the [`store`]'s listener wakes the [`dispatch`]er, which admits and claims as many lanes as it has
 //! free hands; an executor makes the worktree ([`worktree`]), saves a checkpoint, checks a slot out of the [`pool`],
-//! prompts its [`backend`], streams events into the event log, stores output and changes under its fence and finishes.
+//! prompts its [`backend`], streams events, without the agent's secrets, into the event log, stores output and changes under its fence and finishes.
 //!
 //! # Who imports whom
 //! `tests/it/house.rs` reads this table and fails on a breach. A room may also use itself and `domain`.

@@ -37,6 +37,25 @@ pub fn cut(text: String, bytes_max: usize) -> String {
     format!("{}… [{} bytes cut]", &text[..end], text.len() - end)
 }
 
+/// The same between two words, where there are two: half a secret at the cut would not be recognised as one any more.
+pub fn cut_between_words(text: String, bytes_max: usize) -> String {
+    let end = text.floor_char_boundary(bytes_max);
+    match text[..end].rfind(char::is_whitespace) {
+        Some(blank) if end < text.len() => cut(text, blank),
+        Some(_) | None => cut(text, bytes_max),
+    }
+}
+
+/// The last words of a text, at most so many bytes; the first of them is whole, too.
+pub fn last_words(text: &str, bytes_max: usize) -> &str {
+    let begin = text.ceil_char_boundary(text.len().saturating_sub(bytes_max));
+    let words = &text[begin..];
+    match words.split_once(char::is_whitespace) {
+        Some((_, whole)) if begin > 0 => whole,
+        Some(_) | None => words,
+    }
+}
+
 /// The element that a conversation told again stands in, within the prompt of its next turn.
 pub const RETOLD: &str = "conversation_so_far";
 
@@ -80,6 +99,15 @@ mod tests {
     fn a_cut_never_splits_a_character() {
         assert_eq!(cut("aé".into(), 2), "a… [2 bytes cut]");
         assert_eq!(cut("aé".into(), 3), "aé");
+    }
+
+    #[test]
+    fn words_are_not_cut_where_there_are_two() {
+        assert_eq!(cut_between_words("one two three".into(), 9), "one two… [6 bytes cut]");
+        assert_eq!(cut_between_words("one two".into(), 9), "one two");
+        assert_eq!(cut_between_words("éééé".into(), 3), "é… [6 bytes cut]");
+        assert_eq!((last_words("one two three", 9), last_words("one two", 9)), ("three", "one two"));
+        assert_eq!(last_words("onetwothree", 5), "three");
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub(super) fn describe(error: &Error) -> String {
             None => format!(": {data}"),
         },
     };
-    text::cut(text::clean(format!("{}{data}", error.message)), TAIL_BYTES_MAX)
+    text::cut_between_words(text::clean(format!("{}{data}", error.message)), TAIL_BYTES_MAX)
 }
 
 /// Until the process is gone; then every call fails with the reason.
@@ -262,7 +262,5 @@ pub(super) fn last_words(child: &Child) -> String {
 
 fn tail(child: &Child) -> String {
     let words = child.stderr_tail();
-    let words = words.trim();
-    let begin = words.ceil_char_boundary(words.len().saturating_sub(TAIL_BYTES_MAX));
-    words[begin..].to_owned()
+    text::last_words(words.trim(), TAIL_BYTES_MAX).to_owned()
 }

@@ -279,7 +279,11 @@ async fn succeeded(what: &'static str, answer: Response) -> Result<Response, Cal
         return Ok(answer);
     }
     let body = answer.text().await.unwrap_or_default();
-    Err(CallError::Status { what, status, body: text::cut(text::clean(body), BODY_SHOWN_BYTES) })
+    Err(CallError::Status {
+        what,
+        status,
+        body: text::cut_between_words(text::clean(body), BODY_SHOWN_BYTES),
+    })
 }
 
 async fn json_of<T: DeserializeOwned>(what: &'static str, answer: Response) -> Result<T, CallError> {

@@ -63,7 +63,7 @@ impl From<ProviderGone> for BackendError {
 
 /// Whether a provider has failed too often in a row, or asks for too long a wait.
 pub(super) fn provider_gone(retry: &Status, patience: &Patience, now_ms: u64) -> Option<ProviderGone> {
-    let said = text::cut(text::clean(retry.message.clone()), MESSAGE_BYTES_MAX);
+    let said = text::cut_between_words(text::clean(retry.message.clone()), MESSAGE_BYTES_MAX);
     let wait = Duration::from_millis(retry.next.saturating_sub(now_ms));
     if wait > patience.provider_wait_max {
         let message = format!("the provider is to be asked again in {} s only: {said}", wait.as_secs());
@@ -91,7 +91,7 @@ pub(super) fn message(error: &AgentError) -> String {
         (true, false) => &error.name,
         (true, true) => "opencode reported an error without a message",
     };
-    text::cut(text::clean(said.to_owned()), MESSAGE_BYTES_MAX)
+    text::cut_between_words(text::clean(said.to_owned()), MESSAGE_BYTES_MAX)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The shapes of well-known tokens: what each begins with, and the letters that it goes on with. Looks at one place of a text;
 //! what it answers depends on the text alone, never on the pieces in which it came.
 
-use super::{Begins, pem};
+use super::{Begins, VALUE_BYTES_MIN, pem};
 
 /// Letters that a shape may take while nothing has decided, in bytes; what goes on longer is none.
 const UNDECIDED_BYTES_MAX: usize = 256;
@@ -184,7 +184,8 @@ impl Shapes {
                     Verdict::Secret(Found { from, to, goes_on }) => {
                         Verdict::Secret(Found { from: from + start, to: to + start, goes_on })
                     }
-                    other => other,
+                    _ if is_no_port(&text[at + 1..]) => Verdict::value(at + 1, text.len()),
+                    _ => Verdict::Nothing,
                 }
             }
             Verdict::Wait => Verdict::Nothing,
@@ -283,6 +284,11 @@ fn password(text: &[u8], at: usize) -> Verdict {
 
 fn is_of_user(byte: u8) -> bool {
     !byte.is_ascii_whitespace() && !byte.is_ascii_control() && !b"/?#@:\"'`<>[]()\\".contains(&byte)
+}
+
+/// A password whose host has not been told: what ends a text behind such a colon and is too long for a port, or none.
+fn is_no_port(text: &[u8]) -> bool {
+    text.len() >= VALUE_BYTES_MIN && !text.iter().all(u8::is_ascii_digit) && !is_placeholder(text)
 }
 
 /// What documents write where a password goes.

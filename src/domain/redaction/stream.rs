@@ -39,12 +39,22 @@ impl Stream {
         out
     }
 
-    /// Gives the rest: something else is told now, or nothing any more. Should the text go on after all, a secret that began
-    /// before is still recognised, and its rest taken out.
-    pub fn release(&mut self, redactor: &Redactor) -> String {
+    /// Gives the rest: something else is told in between. A secret that began before is still recognised when the text goes on,
+    /// and its rest taken out.
+    pub fn pause(&mut self, redactor: &Redactor) -> String {
         let mut out = String::new();
         self.at = read(redactor, &self.held, self.at, true, &mut out);
         self.forget();
+        out
+    }
+
+    /// The same where the text is over, as far as anybody can know: should one follow, its first word is not taken for the rest of
+    /// a token. A private key still has to end, or to be followed by words.
+    pub fn release(&mut self, redactor: &Redactor) -> String {
+        let out = self.pause(redactor);
+        if matches!(self.at.within, GoesOn::With(_)) {
+            self.at.within = GoesOn::Not;
+        }
         out
     }
 
@@ -80,6 +90,8 @@ fn read(redactor: &Redactor, text: &str, place: Place, ended: bool, out: &mut St
     let bytes = text.as_bytes();
     let Place { mut seen, mut told, mut within } = place;
     let mut undecided = None;
+    // A secret was told up to where it was recognised; what is taken out from there on is not yet said to be.
+    let mut owes_a_mark = false;
     let tell = |told: &mut usize, up_to: usize, out: &mut String| {
         if up_to > *told {
             out.push_str(&text[*told..up_to]);
@@ -89,12 +101,17 @@ fn read(redactor: &Redactor, text: &str, place: Place, ended: bool, out: &mut St
     while seen < bytes.len() {
         if within != GoesOn::Not {
             let over;
-            (seen, over) = rest_of(bytes, seen, within, ended);
-            told = told.max(seen);
+            (seen, over) = rest_of(bytes, seen, within);
+            if seen > told {
+                if owes_a_mark {
+                    out.push_str(REDACTED);
+                }
+                told = seen;
+            }
             if !over {
                 break;
             }
-            within = GoesOn::Not;
+            (within, owes_a_mark) = (GoesOn::Not, false);
             continue;
         }
         if !redactor.may_begin(bytes, seen) {
@@ -116,6 +133,8 @@ fn read(redactor: &Redactor, text: &str, place: Place, ended: bool, out: &mut St
                 if to > told {
                     out.push_str(REDACTED);
                     told = to;
+                } else {
+                    owes_a_mark = true;
                 }
                 (seen, within) = (to, goes_on);
             }
@@ -125,14 +144,17 @@ fn read(redactor: &Redactor, text: &str, place: Place, ended: bool, out: &mut St
         tell(&mut told, seen, out);
         return Place { seen, told, within };
     }
-    if within == GoesOn::Not {
+    // Of a token that may go on a full stop is left at most; of a key nothing that may be told.
+    if within != GoesOn::Key {
         tell(&mut told, bytes.len(), out);
+        seen = bytes.len();
     }
-    Place { seen: undecided.unwrap_or(bytes.len()), told: bytes.len(), within: GoesOn::Not }
+    let (seen, within) = undecided.map_or((seen, within), |seen| (seen, GoesOn::Not));
+    Place { seen, told: bytes.len(), within }
 }
 
 /// Where the secret ends that goes on at `at`, and whether that is its end or only that of the text.
-fn rest_of(text: &[u8], mut at: usize, within: GoesOn, ended: bool) -> (usize, bool) {
+fn rest_of(text: &[u8], mut at: usize, within: GoesOn) -> (usize, bool) {
     match within {
         GoesOn::Not => (at, true),
         GoesOn::With(letters) => {
@@ -142,7 +164,7 @@ fn rest_of(text: &[u8], mut at: usize, within: GoesOn, ended: bool) -> (usize, b
                     _ if letters.has(*byte) => {}
                     Some(next) if joins && letters.has(*next) => {}
                     // A full stop, or a part more: the next letter tells.
-                    None if joins && !ended => return (at, false),
+                    None if joins => return (at, false),
                     _ => return (at, true),
                 }
                 at += 1;
@@ -154,7 +176,6 @@ fn rest_of(text: &[u8], mut at: usize, within: GoesOn, ended: bool) -> (usize, b
                 match pem::next(text[at - 1], &text[at..]) {
                     pem::Next::Key(bytes) => at += bytes,
                     pem::Next::Last(bytes) => return (at + bytes, true),
-                    pem::Next::Wait if ended => at = text.len(),
                     pem::Next::Wait => return (at, false),
                 }
             }

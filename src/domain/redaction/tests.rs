@@ -177,6 +177,29 @@ fn only_an_end_that_may_be_a_secret_waits_and_what_was_told_is_not_completed() {
 }
 
 #[test]
+fn a_secret_is_never_told_whole_though_something_else_is_told_within_it() {
+    let redactor = Redactor::new(["canary-value".to_owned()]);
+    for secret in canaries().into_iter().chain([pem("RSA "), "canary-value".to_owned()]) {
+        for (at, _) in secret.char_indices() {
+            for ends in [false, true] {
+                let mut stream = Stream::default();
+                let mut out = stream.push(&redactor, &secret[..at]);
+                out += &if ends { stream.release(&redactor) } else { stream.pause(&redactor) };
+                out += &stream.push(&redactor, &secret[at..]);
+                out += &stream.push(&redactor, "\nand so on.");
+                out += &stream.release(&redactor);
+                assert!(!out.contains(&secret) && out.ends_with("and so on."), "{out}");
+                let (told, _) = out.split_once(REDACTED).expect("the rest is taken out");
+                assert!(secret.starts_with(told), "{told}");
+                // What was told before it could be known is short, and behind it nothing is left.
+                let (long, left) = (told.len() > 120, out.len() - told.len() > 2 * REDACTED.len() + 12);
+                assert!(!long && (ends || !left), "{at}: {out}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_still_grows_is_told_without_an_end_that_may_be_half_a_secret() {
     let redactor = Redactor::new(["canary-value".to_owned()]);
     assert_eq!(redactor.redact_so_far("so far canary-val".into()), "so far ");

@@ -54,15 +54,18 @@ impl TurnRedaction {
                 let text = self.reasoning.push(&self.redactor, &piece);
                 told([TurnEvent::Text(before), TurnEvent::Reasoning(text)])
             }
-            other => {
-                let mut events = self.release();
-                events.push(match other {
-                    LoggedEvent::Agent(event) => LoggedEvent::Agent(self.whole(event)),
-                    ours => ours,
-                });
+            LoggedEvent::Agent(event) => {
+                let mut events = if ends_texts(&event) { self.release() } else { self.pause() };
+                events.push(LoggedEvent::Agent(self.whole(event)));
                 events
             }
+            ours => self.release().into_iter().chain([ours]).collect(),
         }
+    }
+
+    fn pause(&mut self) -> Vec<LoggedEvent> {
+        let (reasoning, text) = (self.reasoning.pause(&self.redactor), self.text.pause(&self.redactor));
+        told([TurnEvent::Reasoning(reasoning), TurnEvent::Text(text)])
     }
 
     /// What still waits.
@@ -90,6 +93,23 @@ impl TurnRedaction {
             TurnEvent::Retry { attempt, message } => TurnEvent::Retry { attempt, message: text(message) },
             TurnEvent::Usage(usage) => TurnEvent::Usage(usage),
         }
+    }
+}
+
+/// What comes in between while an agent speaks ends no word of it.
+fn ends_texts(event: &TurnEvent) -> bool {
+    match event {
+        TurnEvent::Plan(_)
+        | TurnEvent::Commands(_)
+        | TurnEvent::ModeChanged(_)
+        | TurnEvent::Usage(_)
+        | TurnEvent::Retry { .. }
+        | TurnEvent::Notice(_) => false,
+        TurnEvent::Text(_)
+        | TurnEvent::Reasoning(_)
+        | TurnEvent::ToolCall(_)
+        | TurnEvent::ToolUpdate(_)
+        | TurnEvent::Permission(_) => true,
     }
 }
 

@@ -142,6 +142,33 @@ async fn no_secret_reaches_a_row_wherever_it_is_cut_and_whatever_it_is_said_in()
 }
 
 #[tokio::test]
+async fn a_secret_within_which_something_else_is_told_is_in_no_row_whole_and_not_in_the_answer() {
+    let queue = Queue::new().await;
+    let node = queue.node().await;
+    let task = running(&queue, &node).await;
+    let (writer, run) = EventWriter::new(node.source.clone());
+    let run = tokio::spawn(run);
+    let mut log = writer.open(task.lease, 0, &Redactor::new(values())).await;
+    for secret in canaries() {
+        for (at, _) in secret.char_indices() {
+            log.write(text(&format!("\n{}", &secret[..at]))).await;
+            log.write(LoggedEvent::Agent(TurnEvent::Notice("between".into()))).await;
+            log.write(text(&format!("{}\n", &secret[at..]))).await;
+        }
+    }
+    for secret in canaries() {
+        assert!(!log.answer().contains(&secret), "{secret}");
+    }
+    log.flush().await.unwrap();
+    let rows = stream(&queue, task.lease.session.0).await;
+    let texts = rows.iter().filter(|row| row.kind == "text").filter_map(|row| row.content.as_deref());
+    assert!(texts.collect::<String>() == log.answer());
+    log.close().await.unwrap();
+    drop(writer);
+    run.await.unwrap();
+}
+
+#[tokio::test]
 async fn ordinary_text_waits_for_nothing_and_half_a_secret_for_its_other_half_in_another_row() {
     let queue = Queue::new().await;
     let node = queue.node().await;
