@@ -53,6 +53,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 /// What agents get between TERM and KILL when a node ends; and when it ends at once.
@@ -208,7 +209,7 @@ impl Node {
             pulse: pulse.clone(),
             panics: Arc::clone(&panics),
         });
-        let review = Review { id: node, worktrees: worktrees.clone(), store: store.clone() };
+        let review = Review::new(node, worktrees.clone(), store.clone());
         let api = Api {
             store: store.clone(),
             review: Arc::new(review),
@@ -228,6 +229,7 @@ impl Node {
             epoch: epoch.into(),
             openapi: Arc::from(""),
             metrics: telemetry::counted(),
+            steps: TaskTracker::new(),
             closing: closing.clone(),
         };
         let listening = tokio::net::TcpListener::bind(config.listen).await;

@@ -148,6 +148,8 @@ impl LocalNode for NodeHandle {
         if session.row.worktree.is_none() {
             return Ok(CloseOutcome::NoWorktree);
         }
+        // Whoever takes files back in it has it to their end.
+        let _hold = self.worktrees.hold(id).await;
         let mode = if force { RemoveMode::Force } else { RemoveMode::IfClean };
         let worktree = self.worktrees.ensure(&source_of(session), id).await.map_err(failed)?;
         match self.worktrees.remove(&worktree, mode).await.map_err(failed)? {

@@ -4,6 +4,7 @@
 use super::local_node::{failed, source_of};
 use crate::domain::change::{Chosen, FileChange};
 use crate::domain::ids::{NodeId, SessionId};
+use crate::domain::session::SessionStatus;
 use crate::domain::story::{Step, stories};
 use crate::http::{LocalError, LocalReview, NewBranch, Since, States};
 use crate::store::Store;
@@ -16,15 +17,20 @@ use crate::worktree::{Apply, Hold, Worktree, WorktreeError, Worktrees};
 use async_trait::async_trait;
 use std::collections::HashSet;
 use std::fs::File;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// The status of a change that waits for review.
 const PENDING: &str = "pending";
 
+/// Comparisons of two states at once: each may be of a whole repository.
+const COMPARISONS_MAX: usize = 4;
+
 pub(super) struct Review {
-    pub(super) id: NodeId,
-    pub(super) worktrees: Worktrees,
-    pub(super) store: Store,
+    id: NodeId,
+    worktrees: Worktrees,
+    store: Store,
+    comparisons: Semaphore,
 }
 
 #[async_trait]
@@ -33,6 +39,7 @@ impl LocalReview for Review {
         match self.states(session, since).await? {
             Some((from, to)) => {
                 let id = SessionId(session.row.id);
+                let _turn = self.comparisons.acquire().await;
                 self.worktrees.changed(id, &from, &to).await.map_err(refused)
             }
             None => Ok(Vec::new()),
@@ -52,6 +59,7 @@ impl LocalReview for Review {
         let Some((from, to)) = states else {
             return Err(LocalError::Conflict("nothing has run in this session yet".to_owned()));
         };
+        let _turn = self.comparisons.acquire().await;
         self.worktrees.patch(SessionId(session.row.id), &from, &to, &chosen).await.map_err(refused)
     }
 
@@ -99,6 +107,10 @@ impl LocalReview for Review {
 }
 
 impl Review {
+    pub(super) fn new(id: NodeId, worktrees: Worktrees, store: Store) -> Self {
+        Self { id, worktrees, store, comparisons: Semaphore::new(COMPARISONS_MAX) }
+    }
+
     /// The two states that a session's changes lie between; none before its first turn.
     async fn states(
         &self,
@@ -127,7 +139,16 @@ impl Review {
                 "task {task} has begun, and its next try starts from its own checkpoint: cancel it, or wait for its end"
             )));
         }
-        let worktree = self.worktrees.ensure(&source_of(session), id).await.map_err(refused)?;
+        // Looked at again: it may have been closed until now, and its worktree taken away.
+        let refuse = |words: &str| Err(LocalError::Conflict(words.to_owned()));
+        let Some(session) = self.store.session(id.0).await? else { return refuse("the session is gone") };
+        if session.row.status != SessionStatus::Open.as_str() {
+            return refuse("the session is closed: its worktree is not worked in any more");
+        }
+        if session.row.worktree.is_none() {
+            return refuse("nothing has run in this session yet: there is nothing to take back");
+        }
+        let worktree = self.worktrees.ensure(&source_of(&session), id).await.map_err(refused)?;
         let found = self.found(id.0, &worktree).await?;
         if let Some(found) = found {
             self.store.save_found(id.0, self.id.0, &found).await?;
@@ -189,6 +210,7 @@ fn refused(error: WorktreeError) -> LocalError {
         | WorktreeError::NothingToReject
         | WorktreeError::Unknown(_)
         | WorktreeError::TooLarge { .. }
+        | WorktreeError::PatchTooLong
         | WorktreeError::ProjectUnusable(_) => LocalError::Conflict(words),
         error @ (WorktreeError::Git { .. } | WorktreeError::Timeout { .. } | WorktreeError::Io { .. }) => {
             failed(error)

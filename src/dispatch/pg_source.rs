@@ -6,9 +6,9 @@ mod rows;
 use super::interview::row_id;
 use super::rescuer::{self, Foreign, LeaseWatch, NodeSeen};
 use super::task_source::{
-    AppendOutcome, EventBatch, Finish, LastCheckpoint, PermissionAsk, ProjectPlace, Renewed, SourceError,
-    Standing, StoredConversation, TaskSource, Tick, TurnBegin, TurnFacts, TurnResult, Wake, Want,
-    WorktreeFacts,
+    AppendOutcome, EventBatch, Finish, InterruptedTree, LastCheckpoint, PermissionAsk, ProjectPlace, Renewed,
+    SourceError, Standing, StoredConversation, TaskSource, Tick, TurnBegin, TurnFacts, TurnResult, Wake,
+    Want, WorktreeFacts,
 };
 use crate::domain::agent::{AgentName, BackendKind, PermissionRule};
 use crate::domain::failure::FailureReason;
@@ -189,9 +189,11 @@ impl TaskSource for PgSource {
         held(self.store.save_worktree((lease.session.0, lease.fence.0), self.node.0, &place).await?)
     }
 
-    async fn save_interrupted(&self, lease: &Lease, commit: &str) -> Result<(), SourceError> {
+    async fn save_interrupted(&self, lease: &Lease, tree: &InterruptedTree) -> Result<(), SourceError> {
         let lane = (lease.session.0, lease.fence.0);
-        held(self.store.save_interrupted(lane, lease.task.0, commit, self.node.0).await?)
+        let by = (lease.task.0, tree.agent.as_str());
+        let changes: Vec<ChangeRow> = tree.changes.iter().map(ChangeRow::from).collect();
+        held(self.store.save_interrupted(lane, by, (&tree.commit, &changes), self.node.0).await?)
     }
 
     async fn begin_turn(&self, begin: &TurnBegin) -> Result<(), SourceError> {

@@ -22,7 +22,13 @@ impl AgentName {
         let first_ok = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         let rest_ok =
             text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
-        if first_ok && rest_ok && text.len() <= 64 { Ok(Self(text)) } else { Err(BadAgentName(text)) }
+        // What people change is kept under that name.
+        let reserved = text == "user";
+        if first_ok && rest_ok && !reserved && text.len() <= 64 {
+            Ok(Self(text))
+        } else {
+            Err(BadAgentName(text))
+        }
     }
 
     /// The name as text.

@@ -1,6 +1,6 @@
 //! What happened to files, turn by turn, put together: which changes made a file what it is, and who wrote which of its lines.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// One change of one file, as far as its place in the file's story.
 #[derive(Clone, Debug)]
@@ -62,8 +62,12 @@ pub struct Lines<W> {
 /// Who wrote which lines of a file, as its edits tell, the oldest first. Lines of nobody's (they were there before) are left out.
 /// Of a file whose diff is not told, every line is the last author's.
 pub fn lines<W: Clone + PartialEq>(edits: &[Edit<'_, W>]) -> Vec<Lines<W>> {
+    // Contents that no later edit begins from are forgotten.
+    let begun_from: HashMap<&str, usize> =
+        edits.iter().enumerate().filter_map(|(at, edit)| Some((edit.old_blob?, at))).collect();
+    let last = edits.len().saturating_sub(1);
     let mut known: HashMap<&str, Runs<W>> = HashMap::new();
-    for edit in edits {
+    for (at, edit) in edits.iter().enumerate() {
         let Some(new) = edit.new_blob else { continue };
         let before = match edit.old_blob {
             None => Runs::default(),
@@ -75,7 +79,10 @@ pub fn lines<W: Clone + PartialEq>(edits: &[Edit<'_, W>]) -> Vec<Lines<W>> {
             Some(diff) if !edit.other_kind => before.patched(diff, &edit.by),
             _ => Runs::whole(Some(edit.by.clone())),
         };
-        known.insert(new, after);
+        known.retain(|blob, _| begun_from.get(blob).is_some_and(|later| *later > at));
+        if at == last || begun_from.get(new).is_some_and(|later| *later > at) {
+            known.insert(new, after);
+        }
     }
     let present = edits.last().and_then(|edit| edit.new_blob).and_then(|blob| known.remove(blob));
     present.map(Runs::lines).unwrap_or_default()
@@ -83,31 +90,31 @@ pub fn lines<W: Clone + PartialEq>(edits: &[Edit<'_, W>]) -> Vec<Lines<W>> {
 
 /// Neighbouring lines: how many, by whom. The last run of a file whose length is not known is endless.
 #[derive(Clone, Debug)]
-struct Runs<W>(Vec<(u64, Option<W>)>);
+struct Runs<W>(VecDeque<(u64, Option<W>)>);
 
 impl<W> Default for Runs<W> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(VecDeque::new())
     }
 }
 
 impl<W: Clone + PartialEq> Runs<W> {
     fn whole(by: Option<W>) -> Self {
-        Self(vec![(u64::MAX, by)])
+        Self(VecDeque::from([(u64::MAX, by)]))
     }
 
     fn push(&mut self, count: u64, by: Option<W>) {
-        match self.0.last_mut() {
+        match self.0.back_mut() {
             _ if count == 0 => {}
             Some((last, whose)) if *whose == by => *last = last.saturating_add(count),
-            _ => self.0.push((count, by)),
+            _ => self.0.push_back((count, by)),
         }
     }
 
     /// Moves the first `count` lines over to `to`.
     fn pass(&mut self, mut count: u64, to: &mut Self) {
         while count > 0
-            && let Some((left, by)) = self.0.first_mut()
+            && let Some((left, by)) = self.0.front_mut()
         {
             let taken = count.min(*left);
             to.push(taken, by.clone());
@@ -116,7 +123,7 @@ impl<W: Clone + PartialEq> Runs<W> {
                 *left -= taken;
             }
             if *left == 0 {
-                self.0.remove(0);
+                self.0.pop_front();
             }
         }
     }

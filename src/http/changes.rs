@@ -5,17 +5,17 @@ use super::local_review::{NewBranch, is_home};
 use super::page::Page;
 use super::problem::{Body, Id, OptionalBody, Params, Refusal, limit};
 use super::sessions::find;
+use super::steps::to_its_end;
 use super::tasks;
 use crate::domain::access::Caller;
 use crate::domain::change::Chosen;
-use crate::domain::session::SessionStatus;
 use crate::store::changes::{ChangeFilter, StoredChange};
-use crate::store::sessions::SessionDetail;
 use crate::wire::api::{AppliedView, ApplyChanges, ChangeView, Problem, RejectChanges, RejectedView};
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::http::Uri;
 use serde::Deserialize;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// As the CHECK of `pending_changes.status` has them.
@@ -99,7 +99,9 @@ pub(super) async fn apply(
         title => title.to_owned(),
     });
     let chosen = if body.files.is_empty() { Chosen::All } else { Chosen::Files(body.files) };
-    Ok(Json(api.review.apply(&session, NewBranch { name, message, chosen }).await?))
+    let review = Arc::clone(&api.review);
+    let branch = NewBranch { name, message, chosen };
+    Ok(Json(to_its_end(&api, async move { review.apply(&session, branch).await }).await?))
 }
 
 /// Takes changed files back to what was last applied, or to where the session began. What was there stays as a checkpoint.
@@ -116,17 +118,10 @@ pub(super) async fn reject(
         _ => return Err(Refusal::invalid("say which: name `files`, or set `all` to true")),
     };
     let session = find(&api, &caller, id).await?;
-    check_open(&session)?;
     is_home(&session, api.node.id().0)?;
-    let (files, changes) = api.review.reject(&session, chosen).await?;
+    let review = Arc::clone(&api.review);
+    let (files, changes) = to_its_end(&api, async move { review.reject(&session, chosen).await }).await?;
     Ok(Json(RejectedView { files, changes }))
-}
-
-pub(super) fn check_open(session: &SessionDetail) -> Result<(), Refusal> {
-    if session.row.status == SessionStatus::Open.as_str() {
-        return Ok(());
-    }
-    Err(Refusal::conflict("the session is closed: its worktree is not worked in any more"))
 }
 
 /// The random end of a v7 id: its beginning is the time, which sessions made together share.

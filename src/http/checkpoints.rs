@@ -1,17 +1,18 @@
 //! `/api/sessions/{id}/checkpoints`: saved states of a session's worktree, and the way back to one.
 
 use super::Api;
-use super::changes::check_open;
 use super::local_review::is_home;
 use super::page::Page;
 use super::problem::{Id, Params, Refusal, limit};
 use super::sessions::find;
+use super::steps::to_its_end;
 use crate::domain::access::Caller;
 use crate::store::checkpoints::CheckpointRow;
 use crate::wire::api::{CheckpointView, Problem};
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use serde::Deserialize;
+use std::sync::Arc;
 use uuid::Uuid;
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -52,12 +53,12 @@ pub(super) async fn restore(
     let Some(to) = api.store.checkpoint(id, checkpoint).await? else {
         return Err(Refusal::not_found("the session has no such checkpoint"));
     };
-    check_open(&session)?;
     is_home(&session, api.node.id().0)?;
     if to.node != api.node.id().0 {
         return Err(Refusal::conflict("the checkpoint is of another node, and its files are not here"));
     }
-    api.review.restore(&session, &to).await?;
+    let (review, row) = (Arc::clone(&api.review), to.clone());
+    to_its_end(&api, async move { review.restore(&session, &row).await }).await?;
     Ok(Json(view(CheckpointRow { present: true, ..to })))
 }
 

@@ -24,6 +24,7 @@ mod request_id;
 mod review;
 mod serve;
 mod sessions;
+mod steps;
 mod stream;
 mod tasks;
 mod tls;
@@ -46,6 +47,7 @@ use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -74,6 +76,8 @@ pub struct Api {
     pub metrics: PrometheusHandle,
     /// What `/api/openapi.json` answers; filled in by [`router`].
     pub openapi: Arc<str>,
+    /// What goes to its end though its request is gone.
+    pub steps: TaskTracker,
     /// Ends the streams when the program ends.
     pub closing: CancellationToken,
 }

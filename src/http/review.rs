@@ -144,8 +144,13 @@ pub(super) async fn of_lines(
     };
     let ids: Vec<Uuid> = story.iter().filter_map(|at| rows.get(*at)).map(|row| row.id).collect();
     let diffs = api.store.change_diffs(&ids).await?;
-    let edits: Vec<Edit<'_, (&str, Option<Uuid>)>> = diffs.iter().map(edit).collect();
-    Ok(Json(lines(&edits).into_iter().map(line_view).collect()))
+    let told = tokio::task::spawn_blocking(move || {
+        let edits: Vec<Edit<'_, (&str, Option<Uuid>)>> = diffs.iter().map(edit).collect();
+        lines(&edits).into_iter().map(line_view).collect()
+    });
+    let told =
+        told.await.map_err(|_| Refusal::internal("the request failed; the service's log has the details"))?;
+    Ok(Json(told))
 }
 
 fn chosen(path: Option<String>) -> Chosen {

@@ -31,7 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// # Cancel safety
 /// May be dropped at any point: connections are cut.
 pub async fn serve(socket: TcpListener, tls: Option<Tls>, api: Api) {
-    let (closing, router) = (api.closing.clone(), router(api));
+    let (closing, steps, router) = (api.closing.clone(), api.steps.clone(), router(api));
     let open = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut connections = tokio::task::JoinSet::new();
@@ -74,6 +74,8 @@ pub async fn serve(socket: TcpListener, tls: Option<Tls>, api: Api) {
     }
     drop(socket);
     graceful.shutdown().await;
+    steps.close();
+    steps.wait().await;
 }
 
 async fn talk<S>(stream: S, router: Router, peer: IpAddr, watcher: Watcher)

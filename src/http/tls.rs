@@ -1,13 +1,17 @@
 //! TLS of the API's own: certificate and key from two PEM files, read again when they change, so that a renewed certificate needs no
 //! restart. TLS 1.2 and 1.3; no client certificates: tokens say who asks.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
+
+/// Between two looks at the files, which come with a connection.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why TLS cannot be offered.
 #[derive(Debug, thiserror::Error)]
@@ -33,12 +37,16 @@ pub struct Tls {
     loaded: Mutex<Loaded>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
-    /// When the two files were written that it is from.
-    written: [Option<SystemTime>; 2],
+    /// The two files that it is from.
+    files: [Option<Mark>; 2],
+    looked: Instant,
 }
+
+/// What a file looks like from outside: a new one differs in one of time, length and inode.
+type Mark = (SystemTime, u64, u64);
 
 impl Tls {
     /// Reads both: the certificate's chain, its own first, and its key.
@@ -50,17 +58,15 @@ impl Tls {
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), loaded })
     }
 
-    /// What takes the next connection. Files that have changed and cannot be used leave it as it was.
+    /// What takes the next connection. Files that have changed and cannot be used leave it as it was, until they can.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = written(&self.certificate, &self.key);
-        if written != loaded.written {
-            match read(&self.certificate, &self.key) {
-                Ok(new) => *loaded = new,
-                Err(error) => {
-                    tracing::warn!(%error, "the changed certificate is not used");
-                    // Told once for each change.
-                    loaded.written = written;
+        if loaded.looked.elapsed() >= LOOK_EVERY {
+            loaded.looked = Instant::now();
+            if marks(&self.certificate, &self.key) != loaded.files {
+                match read(&self.certificate, &self.key) {
+                    Ok(new) => *loaded = new,
+                    Err(error) => tracing::warn!(%error, "the changed certificate is not used"),
                 }
             }
         }
@@ -68,13 +74,16 @@ impl Tls {
     }
 }
 
-fn written(certificate: &Path, key: &Path) -> [Option<SystemTime>; 2] {
-    [certificate, key].map(|path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok())
+fn marks(certificate: &Path, key: &Path) -> [Option<Mark>; 2] {
+    [certificate, key].map(|path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.modified().ok()?, meta.len(), meta.ino()))
+    })
 }
 
 fn read(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
     // Looked at first: what is written meanwhile is read again.
-    let written = written(certificate, key);
+    let files = marks(certificate, key);
     let of = |path: &Path| {
         let path = path.to_owned();
         move |source| TlsError::File { path, source }
@@ -87,5 +96,5 @@ fn read(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    Ok(Loaded { config: Arc::new(config), written })
+    Ok(Loaded { config: Arc::new(config), files, looked: Instant::now() })
 }

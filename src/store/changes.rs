@@ -3,11 +3,14 @@
 use super::{Store, StoreError, sql};
 use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 /// Bytes of diffs in one page of changes; a single longer one is a page of its own.
 const PAGE_BYTES_MAX: i64 = 8 << 20;
+
+/// Bytes of diffs from which the authors of a file's lines are told; of older changes only who made them is.
+const STORY_BYTES_MAX: i64 = 32 << 20;
 
 /// One change of one turn.
 #[derive(Clone, Debug)]
@@ -149,13 +152,15 @@ impl Store {
         Ok(rows.iter().map(step).collect())
     }
 
-    /// The contents of those changes, in order.
+    /// The contents of those changes, in order; the oldest without their diffs where all together are above 32 MiB.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn change_diffs(&self, ids: &[Uuid]) -> Result<Vec<StoredDiff>, StoreError> {
         let client = self.reads().await?;
-        let rows = client.query_typed(sql!("changes/diffs"), &[(&ids, Type::UUID_ARRAY)]).await?;
+        let params: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&ids, Type::UUID_ARRAY), (&STORY_BYTES_MAX, Type::INT8)];
+        let rows = client.query_typed(sql!("changes/diffs"), &params).await?;
         let diff = |row: &Row| StoredDiff {
             task: row.get("task_id"),
             agent: row.get("agent"),

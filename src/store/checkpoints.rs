@@ -1,7 +1,7 @@
 //! Saved states as rows, and what a person does with them: restores one, or takes files back. Whoever writes here holds the
 //! worktree. Knows no git.
 
-use super::turns::{ChangeRow, NewCheckpoint, save_changes, save_checkpoint};
+use super::turns::{ChangeRow, HeldBy, NewCheckpoint, save_changes, save_checkpoint};
 use super::{Store, StoreError, sql, when_busy_again};
 use crate::domain::checkpoint::CheckpointKind;
 use chrono::{DateTime, Utc};
@@ -138,7 +138,8 @@ impl Store {
             let tx = client.transaction().await?;
             let kept = NewCheckpoint { session, node, kind: CheckpointKind::Kept, commit: &found.commit };
             let kept = save_checkpoint(&tx, &kept, None, None).await?;
-            save_changes(&tx, session, (found.task, &found.by), &found.changes, Some(kept)).await?;
+            save_changes(&tx, session, (found.task, &found.by), &found.changes, HeldBy::pending(Some(kept)))
+                .await?;
             tx.commit().await.map_err(StoreError::from)
         })
         .await

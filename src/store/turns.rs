@@ -52,15 +52,16 @@ impl Store {
         .await
     }
 
-    /// Keeps the tree of an interrupted turn. False when the lease is lost.
+    /// Keeps the tree of an interrupted turn, with what it had changed: superseded, since the next try begins without it. False
+    /// when the lease is lost.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn save_interrupted(
         &self,
         held: (Uuid, i64),
-        task: Uuid,
-        commit: &str,
+        (task, agent): (Uuid, &str),
+        (commit, changes): (&str, &[ChangeRow]),
         node: Uuid,
     ) -> Result<bool, StoreError> {
         when_busy_again(async || {
@@ -69,9 +70,11 @@ impl Store {
             if !hold(&tx, held).await? {
                 return Ok(false);
             }
-            let kind = CheckpointKind::Interrupted;
-            save_checkpoint(&tx, &NewCheckpoint { session: held.0, node, kind, commit }, Some(task), None)
-                .await?;
+            let (session, kind) = (held.0, CheckpointKind::Interrupted);
+            let interrupted = NewCheckpoint { session, node, kind, commit };
+            let checkpoint = save_checkpoint(&tx, &interrupted, Some(task), None).await?;
+            let state = HeldBy { checkpoint: Some(checkpoint), status: SUPERSEDED };
+            save_changes(&tx, session, (Some(task), agent), changes, state).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -121,7 +124,14 @@ impl Store {
                 return Ok(false);
             }
             let (by_task, by) = &begin.found_by;
-            save_changes(&tx, begin.session, (*by_task, by), &begin.found, Some(checkpoint.get(0))).await?;
+            save_changes(
+                &tx,
+                begin.session,
+                (*by_task, by),
+                &begin.found,
+                HeldBy::pending(Some(checkpoint.get(0))),
+            )
+            .await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -201,7 +211,7 @@ impl Store {
                 return Ok(false);
             }
             let by = (Some(result.task), result.agent.as_str());
-            save_changes(&tx, result.session, by, &result.changes, checkpoint).await?;
+            save_changes(&tx, result.session, by, &result.changes, HeldBy::pending(checkpoint)).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -265,13 +275,30 @@ pub(super) async fn save_checkpoint(
     Ok(tx.query_one(&save, &row).await?.get(0))
 }
 
+/// The state that holds changes, and how they stand in it.
+#[derive(Clone, Copy)]
+pub(super) struct HeldBy {
+    checkpoint: Option<i64>,
+    status: &'static str,
+}
+
+/// As the CHECK of `pending_changes.status` has it.
+const SUPERSEDED: &str = "superseded";
+
+impl HeldBy {
+    /// They wait for review.
+    pub(super) fn pending(checkpoint: Option<i64>) -> Self {
+        Self { checkpoint, status: "pending" }
+    }
+}
+
 /// Stores what a turn (or `user`) changed, held by that checkpoint.
 pub(super) async fn save_changes(
     tx: &deadpool_postgres::Transaction<'_>,
     session: Uuid,
     (task, agent): (Option<Uuid>, &str),
     changes: &[ChangeRow],
-    checkpoint: Option<i64>,
+    held: HeldBy,
 ) -> Result<(), StoreError> {
     if changes.is_empty() {
         return Ok(());
@@ -298,7 +325,8 @@ pub(super) async fn save_changes(
             &column(changes, |c| c.diff.as_deref()),
             &column(changes, |c| c.additions),
             &column(changes, |c| c.deletions),
-            &checkpoint,
+            &held.checkpoint,
+            &held.status,
         ],
     )
     .await?;

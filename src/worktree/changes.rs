@@ -12,6 +12,9 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 
+/// Longest patch (1 GiB): it waits on the disk of the worktrees while it is read.
+const PATCH_BYTES_MAX: u64 = 1 << 30;
+
 const WHAT: &str = "compare two states";
 
 /// The changed files, in git's order, with their diffs.
@@ -63,15 +66,19 @@ pub(super) async fn patch(
         Ok(file) => file,
         Err(error) => return Err(failed(error)),
     };
-    let mut written = Ok(());
+    let (mut written, mut length) = (Ok(()), 0_u64);
     let mut sink = |bytes: &[u8]| {
-        if written.is_ok() {
+        length += bytes.len() as u64;
+        if written.is_ok() && length <= PATCH_BYTES_MAX {
             written = file.write_all(bytes);
         }
     };
     let form = ["-p", "--binary", "--full-index", "--src-prefix=a/", "--dst-prefix=b/"];
     let git = compare(site).args(form).args([from, to, "--"]);
     git.args(paths.iter().map(|path| OsStr::from_bytes(path))).literal_paths().stream(&mut sink).await?;
+    if length > PATCH_BYTES_MAX {
+        return Err(WorktreeError::PatchTooLong);
+    }
     written.and_then(|()| file.rewind()).map_err(failed)?;
     Ok(file)
 }

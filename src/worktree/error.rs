@@ -47,6 +47,9 @@ pub enum WorktreeError {
         /// Those that are not.
         paths: Vec<String>,
     },
+    /// The patch is beyond its cap.
+    #[error("the patch is longer than 1 GiB: ask for one file at a time")]
+    PatchTooLong,
     /// The new content is beyond the caps of a checkpoint.
     #[error(
         "{files} changed files with {bytes} bytes are too much for a checkpoint: add what is built to .gitignore"
@@ -99,6 +102,7 @@ impl WorktreeError {
             | Self::NothingToReject
             | Self::NoSuchChange { .. }
             | Self::TooLarge { .. }
+            | Self::PatchTooLong
             | Self::Git { .. }
             | Self::Timeout { .. }
             | Self::Io { .. } => FailureReason::WorktreeFailed,

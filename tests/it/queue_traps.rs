@@ -7,7 +7,7 @@ mod limits;
 mod locks;
 
 use crate::support::queue::Queue;
-use agentpool::dispatch::task_source::{PermissionAsk, TurnBegin, TurnResult};
+use agentpool::dispatch::task_source::{InterruptedTree, PermissionAsk, TurnBegin, TurnResult};
 use agentpool::domain::agent::BackendKind;
 use agentpool::domain::change::{ChangeOperation, FileChange};
 use agentpool::domain::permission::{Access, PermissionKind, PermissionRequest};
@@ -26,6 +26,10 @@ fn begin(task: &ClaimedTask) -> TurnBegin {
         server_port: None,
         config_hash: "h".into(),
     }
+}
+
+fn interrupted(task: &ClaimedTask, commit: &str) -> InterruptedTree {
+    InterruptedTree { commit: commit.into(), agent: task.agent.clone(), changes: vec![change()] }
 }
 
 fn change() -> FileChange {

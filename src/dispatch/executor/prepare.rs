@@ -4,7 +4,9 @@
 use super::resuming::{Resuming, resuming};
 use super::{Turn, TurnFailure};
 use crate::backend::{AgentSessionHandle, EnsureSession, Interrupted, Occasion, SessionOrigin};
-use crate::dispatch::task_source::{FoundChanges, ProjectPlace, TurnBegin, TurnFacts, WorktreeFacts};
+use crate::dispatch::task_source::{
+    FoundChanges, InterruptedTree, ProjectPlace, TurnBegin, TurnFacts, WorktreeFacts,
+};
 use crate::domain::agent::{AgentProfile, PermissionPolicy};
 use crate::domain::failure::FailureReason;
 use crate::domain::session::SessionKey;
@@ -120,7 +122,10 @@ impl Turn<'_> {
     /// Keeps the tree that the interrupted turn left as a checkpoint of its own, then goes back.
     async fn go_back_to(&self, before: &str, worktree: &Worktree) -> Result<Vec<String>, TurnFailure> {
         let interrupted = self.engine.worktrees.checkpoint(worktree, INTERRUPTED).await?;
-        self.engine.source.save_interrupted(&self.task.lease, &interrupted.commit).await?;
+        let changes = self.engine.worktrees.changes(worktree, before, &interrupted.commit).await?;
+        let agent = self.task.agent.clone();
+        let tree = InterruptedTree { commit: interrupted.commit, agent, changes };
+        self.engine.source.save_interrupted(&self.task.lease, &tree).await?;
         failpoint("interrupted_saved").await;
         self.engine.worktrees.restore(worktree, before).await?;
         Ok(interrupted.notices)

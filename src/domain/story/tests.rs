@@ -81,3 +81,20 @@ fn a_rename_or_a_new_mode_leaves_every_line_whose_it_is() {
     };
     assert_eq!(lines(&[edits[0].clone(), link]), [Lines { first: 1, last: None, by: "two" }]);
 }
+
+#[test]
+fn a_file_of_very_many_authors_is_told_in_one_pass() {
+    let lines_of = |from: usize, every: usize| -> String {
+        (0..100_000).step_by(every).map(|n| format!("@@ -{} +{} @@\n-a\n+b\n", from + n, from + n)).collect()
+    };
+    let made: String = format!("@@ -0,0 +1,100000 @@\n{}", "+a\n".repeat(100_000));
+    let (second, third) = (lines_of(1, 2), lines_of(2, 4));
+    let edits = [
+        edit("one", None, Some("1"), Some(&made)),
+        edit("two", Some("1"), Some("2"), Some(&second)),
+        edit("three", Some("2"), Some("3"), Some(&third)),
+    ];
+    let told = lines(&edits);
+    assert_eq!(told[..4], [line(1, 1, "two"), line(2, 2, "three"), line(3, 3, "two"), line(4, 4, "one")]);
+    assert_eq!(told.len(), 100_000);
+}

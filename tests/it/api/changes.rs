@@ -307,3 +307,101 @@ async fn the_command_line_reviews_changes() {
     user.run(&["checkpoints", "restore", &id, "999999"]).await.expect(4);
     node.stop().await;
 }
+
+/// A session with a first turn, and a second one that made many files; the checkpoint after the first.
+async fn many_files(node: &TestNode) -> (Uuid, i64) {
+    let s = node.session().await.id;
+    node.turn(s, "scripted", "TOOL:write other.txt x").await;
+    turn(node, s, |tree| (0..3000).for_each(|n| write(tree, &format!("d/f{n}.txt"), &"l\n".repeat(200))))
+        .await;
+    let all: Vec<CheckpointView> = node.get(&format!("/api/sessions/{s}/checkpoints")).await;
+    let first = all.iter().rev().find(|checkpoint| checkpoint.kind == "after").expect("it was saved");
+    (s, first.id)
+}
+
+/// How many changes of the session stand how, by whom.
+async fn standing(node: &TestNode, session: Uuid) -> Vec<(String, String, i64)> {
+    let query = "SELECT agent, status, count(*) FROM agentpool.pending_changes WHERE session_id = $1 GROUP BY 1, 2 ORDER BY 1, 2";
+    let rows = node.sql().await.query(query, &[&session]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_whose_client_hangs_up_goes_to_its_end_and_a_turn_that_comes_meanwhile_waits() {
+    let node = node().await;
+    let (s, first) = many_files(&node).await;
+    let tree = worktree(&node, s).await;
+    let restore = node.request(Method::POST, &format!("/api/sessions/{s}/checkpoints/{first}/restore"));
+    let asked = tokio::spawn(restore.json(&json!({})).send());
+    while tree.join("d/f100.txt").exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    asked.abort();
+    // This turn reads what stands before it begins; what it finds is nobody's change.
+    let done = node.turn(s, "scripted", "TOOL:write third.txt x").await;
+    assert_eq!(done.status, "completed");
+    let all: Vec<CheckpointView> = node.get(&format!("/api/sessions/{s}/checkpoints")).await;
+    assert_eq!(all.iter().filter(|checkpoint| checkpoint.restores == Some(first)).count(), 1);
+    let (patient, scripted) = ("patient".to_owned(), "scripted".to_owned());
+    assert_eq!(
+        standing(&node, s).await,
+        [(patient, "superseded".to_owned(), 3000), (scripted, "pending".to_owned(), 2)]
+    );
+    assert!(!tree.join("d").exists());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_interrupted_try_had_done_can_be_gone_back_to_and_is_its_agents() {
+    let node = node().await;
+    let s = node.session().await.id;
+    node.turn(s, "scripted", "TOOL:write other.txt x").await;
+    let task = node.submit_with(s, "scripted", "TOOL:write w.txt x\nFAIL:provider_errorx1", 100).await;
+    assert_eq!(node.finish(task.id).await.0.status, "completed");
+    assert_eq!(with_status(&changes(&node, s).await, "pending"), ["other.txt", "w.txt"]);
+    let all: Vec<CheckpointView> = node.get(&format!("/api/sessions/{s}/checkpoints")).await;
+    let interrupted = all.iter().find(|checkpoint| checkpoint.kind == "interrupted").expect("it was saved");
+    assert!(!interrupted.present, "the task stands on the one before it");
+    let restore = format!("/api/sessions/{s}/checkpoints/{}/restore", interrupted.id);
+    node.post::<CheckpointView>(&restore, &json!({}), StatusCode::OK).await;
+    let files: Vec<FileView> = node.get(&format!("/api/sessions/{s}/files")).await;
+    let by: Vec<_> = files.iter().map(|file| (file.path.as_str(), file.by[0].task_ids.clone())).collect();
+    assert_eq!(by[1], ("w.txt", vec![task.id]), "{files:?}");
+    assert_eq!(with_status(&changes(&node, s).await, "superseded"), ["w.txt"], "the second try's");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_without_a_worktree_has_nothing_to_take_back_and_gets_none_by_it() {
+    let node = node().await;
+    let s = node.session().await.id;
+    let all = RejectChanges { all: true, ..RejectChanges::default() };
+    let refused: Problem =
+        node.post(&format!("/api/sessions/{s}/changes/reject"), &all, StatusCode::CONFLICT).await;
+    assert!(refused.detail.contains("nothing has run"), "{refused:?}");
+    let none: Vec<CheckpointView> = node.get(&format!("/api/sessions/{s}/checkpoints")).await;
+    assert!(none.is_empty() && !node.config.data_dir.join("worktrees").join(s.to_string()).exists());
+    let files: Vec<FileView> = node.get(&format!("/api/sessions/{s}/files")).await;
+    assert!(files.is_empty());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_the_longest_path_is_a_change_like_any_other() {
+    let node = node().await;
+    let s = node.session().await.id;
+    // What does not compress, as the names of packages' folders do not.
+    let name = || (0..6).map(|_| Uuid::new_v4().simple().to_string()).collect::<String>();
+    let folders: Vec<String> = (0..15).map(|_| name()).collect();
+    let path = format!("{}/f.txt", folders.join("/"));
+    turn(&node, s, |tree| {
+        // Longer than one call takes.
+        let script = format!("for d in $(echo '{path}' | tr / ' '); do case $d in f.txt) echo x > f.txt;; *) mkdir $d; cd $d;; esac; done");
+        assert!(std::process::Command::new("sh").args(["-c", &script]).current_dir(tree).status().unwrap().success());
+    })
+    .await;
+    let changes = changes(&node, s).await;
+    assert_eq!(changes.len(), 1);
+    assert!(changes[0].0.len() > 2_800, "{}", changes[0].0.len());
+    node.stop().await;
+}

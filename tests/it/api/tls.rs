@@ -2,6 +2,7 @@
 
 use crate::support::cli::User;
 use crate::support::cluster::fresh_database;
+use crate::support::node::PATIENCE;
 use crate::support::serve::{Place, SCRIPTED};
 use agentpool::wire::api::SessionView;
 use nix::sys::signal::Signal;
@@ -81,11 +82,20 @@ async fn the_service_offers_tls_beyond_this_machine_and_nothing_in_the_clear() {
 
     // Renewed by another authority: new connections get the new one, and a broken pair of files changes nothing.
     fs::write(place.folder.path().join("key.pem"), "no key").unwrap();
-    assert_eq!(sessions(&client).await.unwrap().status(), StatusCode::OK);
-    served.says("the changed certificate is not used").await;
+    let asking = async {
+        loop {
+            assert_eq!(sessions(&client).await.unwrap().status(), StatusCode::OK);
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        () = served.says("the changed certificate is not used") => {}
+    }
     let next = Authority::new();
     next.issue(place.folder.path(), &[NAME]);
-    assert_eq!(sessions(&next.client(NAME, &here)).await.unwrap().status(), StatusCode::OK);
+    let renewed = next.client(NAME, &here);
+    let served_anew = async { while sessions(&renewed).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, served_anew).await.expect("the new pair is read");
     served.signal(Signal::SIGTERM);
     let (status, said) = served.ended().await;
     assert_eq!(status.code(), Some(0), "{said:#?}");

@@ -1,6 +1,6 @@
 //! Traps 5, 6 and 7: zombies, stale snapshots, expired lanes.
 
-use super::{begin, question, result};
+use super::{begin, interrupted, question, result};
 use crate::support::queue::{Queue, agent, batch, completed, ended, plain, requeued};
 use agentpool::dispatch::rescuer::LeaseWatch;
 use agentpool::dispatch::task_source::{
@@ -75,7 +75,7 @@ async fn f90_trap_5_nothing_that_a_zombie_reports_is_written() {
         node.source.begin_turn(&begin(&zombie)).await,
         node.source.store_result(&result(&zombie)).await,
         node.source.save_worktree(&zombie.lease, &place()).await,
-        node.source.save_interrupted(&zombie.lease, "dead").await,
+        node.source.save_interrupted(&zombie.lease, &interrupted(&zombie, "dead")).await,
         node.source.ask_permission(&zombie.lease, &agent("a"), &question()).await,
     ];
     for refusal in refusals {
@@ -90,7 +90,7 @@ async fn f90_trap_5_nothing_that_a_zombie_reports_is_written() {
     node.source.ask_permission(&owner.lease, &agent("a"), &question()).await.unwrap();
     seen.push(fingerprint(&queue).await);
     node.source.save_worktree(&owner.lease, &place()).await.unwrap();
-    node.source.save_interrupted(&owner.lease, "c0de").await.unwrap();
+    node.source.save_interrupted(&owner.lease, &interrupted(&owner, "c0de")).await.unwrap();
     seen.push(fingerprint(&queue).await);
     node.source.store_result(&result(&owner)).await.unwrap();
     seen.push(fingerprint(&queue).await);
