@@ -7,6 +7,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -171,10 +172,32 @@ pub(super) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     Refusal::internal("the request failed; the service's log has the details").into_response()
 }
 
-/// `axum::Json` whose refusals are problems.
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(Refusal))]
+/// `axum::Json` whose refusals are problems, and that takes an object alone: serde fills a struct from a list, too.
 pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let (parts, bytes) = whole(request).await?;
+        let is_object = bytes.trim_ascii_start().starts_with(b"{");
+        let Json(value) = Json::from_request(Request::from_parts(parts, bytes.into()), state).await?;
+        if is_object {
+            Ok(Self(value))
+        } else {
+            Err(Refusal::invalid("the body must be a JSON object, in braces"))
+        }
+    }
+}
+
+async fn whole(request: Request) -> Result<(Parts, Bytes), Refusal> {
+    let (parts, body) = request.into_parts();
+    let whole = Request::from_parts(parts.clone(), body);
+    match Bytes::from_request(whole, &()).await {
+        Ok(bytes) => Ok((parts, bytes)),
+        Err(rejection) => Err(unreadable(rejection.status(), rejection.body_text())),
+    }
+}
 
 /// As [`Body`], where nothing at all stands for the default. Whatever is there must be right: to take what was not understood
 /// for nothing would leave out what somebody asked for.
@@ -184,11 +207,7 @@ impl<S: Send + Sync, T: serde::de::DeserializeOwned + Default> FromRequest<S> fo
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let (parts, body) = request.into_parts();
-        let whole = Request::from_parts(parts.clone(), body);
-        let bytes = Bytes::from_request(whole, state)
-            .await
-            .map_err(|rejection| unreadable(rejection.status(), rejection.body_text()))?;
+        let (parts, bytes) = whole(request).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }

@@ -31,7 +31,7 @@ pub(super) struct FilesParams {
     since: Since,
     /// How many to pass over: what `Link` names.
     #[param(minimum = 0)]
-    offset: Option<u32>,
+    offset: Option<i64>,
     /// 1 to 500; 100 by default.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
@@ -75,27 +75,29 @@ pub(super) async fn files(
     Params(params): Params<FilesParams>,
 ) -> Result<Page<FileView>, Refusal> {
     let limit = limit(params.limit, 100)?;
+    let Ok(offset) = usize::try_from(params.offset.unwrap_or(0)) else {
+        return Err(Refusal::invalid("offset must be 0 or more"));
+    };
     let session = find(&api, &caller, id).await?;
     is_home(&session, api.node.id().0)?;
     let changed = api.review.files(&session, params.since).await?;
     let rows = api.store.change_steps(id).await?;
     let steps: Vec<Step<'_>> = rows.iter().map(step).collect();
     let stories = stories(&steps);
-    let (offset, count) = (params.offset.unwrap_or(0), usize::try_from(limit).unwrap_or(usize::MAX));
-    let page = changed.iter().skip(usize::try_from(offset).unwrap_or(usize::MAX)).take(count);
+    let page = changed.iter().skip(offset).take(usize::try_from(limit).unwrap_or(usize::MAX));
     let views: Vec<FileView> = page
         .map(|file| {
             let story = stories.get(file.path.as_str()).map(Vec::as_slice).unwrap_or_default();
             file_view(file, story.iter().filter_map(|at| rows.get(*at)))
         })
         .collect();
-    let next = u64::from(offset) + views.len() as u64;
+    let next = offset.saturating_add(views.len());
     Ok(Page::of(views, limit, &uri, "offset", |_| next.to_string()))
 }
 
 /// What a session changed, as one patch that `git apply` takes.
 #[utoipa::path(get, path = "/sessions/{id}/diff", tag = "changes", params(("id" = Uuid, Path), DiffParams), responses((status = 200, description = "The patch; nothing where nothing differs", body = String, content_type = "text/x-diff"), (status = 409, description = "The worktree is on another node", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn of_session(
+pub(super) async fn patch_of_session(
     State(api): State<Api>,
     caller: Caller,
     Id(id): Id<Uuid>,
@@ -109,7 +111,7 @@ pub(super) async fn of_session(
 
 /// What a task changed, as one patch that `git apply` takes.
 #[utoipa::path(get, path = "/tasks/{id}/diff", tag = "changes", params(("id" = Uuid, Path), TaskDiffParams), responses((status = 200, description = "The patch; nothing where nothing differs", body = String, content_type = "text/x-diff"), (status = 409, description = "It has not ended, or its worktree is on another node", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn of_task(
+pub(super) async fn patch_of_task(
     State(api): State<Api>,
     caller: Caller,
     Id(id): Id<Uuid>,
@@ -129,7 +131,7 @@ pub(super) async fn of_task(
 
 /// Who wrote which lines of a file: those that agents or people changed since the session began.
 #[utoipa::path(get, path = "/sessions/{id}/lines", tag = "changes", params(("id" = Uuid, Path), LinesParams), responses((status = 200, description = "Ranges, from the top; what is in none was there before", body = Vec<LineView>)))]
-pub(super) async fn of_lines(
+pub(super) async fn authors(
     State(api): State<Api>,
     caller: Caller,
     Id(id): Id<Uuid>,

@@ -36,8 +36,9 @@ pub(super) async fn go_on(site: &Site, from: &str, to: &str, lock: &Lock) -> Res
         files::remove(&index)?;
         site.git_on_tree("read a state").args(["read-tree", from]).holding(lock).run().await?;
         restore::skip_submodules(site, lock).await?;
-        let known = super::snapshot::adding(site, &["--update"]);
-        known.args(["--", "."]).holding(lock).long().run().await?;
+        // A file that cannot be read stays as the index has it, and is refused below if it would have to go.
+        let known = super::snapshot::adding(site, &["--update", "--ignore-errors"]);
+        known.args(["--", "."]).holding(lock).long().outcome().await?;
         match way(site, from, to, lock).await {
             Err(WorktreeError::Git { .. }) if tries < TRIES_MAX => {}
             done => return done,

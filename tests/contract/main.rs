@@ -14,7 +14,8 @@
 mod support;
 
 use agentpool::wire::api::{
-    NewPermissionRule, NewSession, NewTask, PermissionRuleView, PermissionView, SessionView, TaskView,
+    CheckpointView, NewPermissionRule, NewSession, NewTask, PermissionRuleView, PermissionView, SessionView,
+    TaskView,
 };
 use nix::sys::signal::Signal;
 use reqwest::StatusCode;
@@ -86,8 +87,11 @@ async fn things_to_ask_about(talk: &Talk) -> String {
         prompt: prompt.into(),
         ..NewTask::default()
     };
-    let ended: TaskView = talk.post("/api/tasks", &task(&session, "SAY: hi"), StatusCode::CREATED).await;
+    let work = task(&session, "TOOL:write new.txt x");
+    let ended: TaskView = talk.post("/api/tasks", &work, StatusCode::CREATED).await;
     talk.finish(ended.id).await;
+    let checkpoints: Vec<CheckpointView> =
+        talk.get(&format!("/api/sessions/{}/checkpoints", session.id)).await;
     of("sessions", "id", &session.id.to_string());
     of("tasks", "id", &ended.id.to_string());
     of("agents", "name", "scripted");
@@ -103,6 +107,12 @@ async fn things_to_ask_about(talk: &Talk) -> String {
     };
     let rule: PermissionRuleView = talk.post("/api/permission-rules", &rule, StatusCode::CREATED).await;
     of("permission-rules", "id", &rule.id.to_string());
+    writeln!(
+        config,
+        "[[operations]]\ninclude-path-regex = \"/restore$\"\nparameters = {{ id = \"{}\", checkpoint = {} }}",
+        session.id, checkpoints[0].id
+    )
+    .unwrap();
     config
 }
 

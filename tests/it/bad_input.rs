@@ -229,6 +229,7 @@ fn sessions(stage: &Stage) -> Vec<Row> {
         post(&format!("/api/sessions/{unknown}/close"), "{}", 404, "not_found", "no such session"),
         post(&format!("/api/sessions/{}/close", stage.closed), "{}", 409, "conflict", "closed already"),
         close("{", 400, "JSON"),
+        close("[true]", 422, "JSON object"),
         close(r#"{"force": 1}"#, 422, "force: invalid type"),
         close(r#"{"forse": true}"#, 422, "unknown field"),
         Row { headers: Vec::new(), ..close(r#"{"force": true}"#, 415, "application/json") },
