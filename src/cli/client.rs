@@ -98,7 +98,7 @@ impl Client {
         Ok(Self { http, base: parse_base(url)?, token: Some(token) })
     }
 
-    /// Where the service is looked for.
+    /// Where the service is looked for, as it may be shown.
     pub(super) fn url(&self) -> String {
         self.base.as_str().trim_end_matches('/').to_owned()
     }
@@ -280,6 +280,10 @@ fn parse_base(text: &str) -> Result<Url, CliError> {
     let usage = |problem: &str| CliError::Usage(format!("{text:?} is no address of a service: {problem}"));
     let url = Url::parse(text).map_err(|_| usage("write it as http://127.0.0.1:7717"))?;
     match url.scheme() {
+        // It would be sent in place of the token, and shown with every error.
+        "http" | "https" if !url.username().is_empty() || url.password().is_some() => Err(CliError::Usage(
+            "an address of a service has no user in it: the token says who asks".to_owned(),
+        )),
         "http" | "https" if url.has_host() => Ok(url),
         _ => Err(usage("write it as http://127.0.0.1:7717")),
     }

@@ -103,6 +103,9 @@ enum Command {
 /// Parses the arguments, runs the command, tells its error, and answers with its exit code.
 pub fn main() -> ExitCode {
     let json = asks_for_json(std::env::args_os().skip(1));
+    if json {
+        output::be_silent();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if json && error.use_stderr() => {

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::Table;
 use serde::Serialize;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) const DIM: Style = Style::new().dimmed();
 pub(super) const BOLD: Style = Style::new().bold();
@@ -36,8 +37,19 @@ pub(super) fn complain_json(problem: &Problem) {
     let _ = writeln!(anstream::stderr().lock(), "{}", for_terminal(&text));
 }
 
+/// With `--json` stderr is for problems alone.
+static NO_HINTS: AtomicBool = AtomicBool::new(false);
+
+/// From here on nothing is hinted.
+pub(super) fn be_silent() {
+    NO_HINTS.store(true, Ordering::Relaxed);
+}
+
 /// A hint on stderr, so that stdout stays what was asked for.
 pub(super) fn hint(text: &str) {
+    if NO_HINTS.load(Ordering::Relaxed) {
+        return;
+    }
     let _ = writeln!(anstream::stderr().lock(), "{DIM}{}{DIM:#}", for_terminal(text));
 }
 

@@ -9,6 +9,9 @@ use std::sync::Arc;
 pub const PREVIEW_BYTES_MAX: usize = 64 << 10;
 /// Longest output that is kept whole, in bytes; the rest is cut with a mark.
 pub const OUTPUT_BYTES_MAX: usize = 64 << 20;
+/// Longest output as it is kept, compressed, in bytes: it goes with the events of all turns in one statement, which must not take so long
+/// that a connection of a few Mbit/s is given up over it. A log of 50 MB has 10.
+pub const PACKED_BYTES_MAX: usize = 12 << 20;
 /// zstd's own default: a log of 50 MB takes a quarter of a second, and a fifth of the room (measured).
 const LEVEL: i32 = 3;
 
@@ -33,9 +36,18 @@ pub fn preview(text: &str) -> Option<String> {
     Some(format!("{}\n… [{left_out} bytes left out] …\n{}", &text[..beginning], &text[end..]))
 }
 
-/// The text, compressed, up to [`OUTPUT_BYTES_MAX`].
+/// The text, compressed, up to [`OUTPUT_BYTES_MAX`]; of one that does not compress, the first [`PACKED_BYTES_MAX`] bytes.
 pub fn pack(text: String) -> Arc<[u8]> {
     let text = cut(text, OUTPUT_BYTES_MAX);
+    let packed = compressed(&text);
+    if packed.len() <= PACKED_BYTES_MAX {
+        return packed;
+    }
+    // With room for what a frame adds to what does not compress.
+    compressed(&cut(text, PACKED_BYTES_MAX - (64 << 10)))
+}
+
+fn compressed(text: &str) -> Arc<[u8]> {
     zstd::bulk::compress(text.as_bytes(), LEVEL)
         .expect("a buffer of the bound that zstd gives has room")
         .into()
@@ -80,5 +92,16 @@ mod tests {
         let long = unpack(&pack("é".repeat(OUTPUT_BYTES_MAX / 2 + 5))).expect("it was packed");
         assert!(long.ends_with("é… [10 bytes cut]"), "{}", &long[long.len() - 40..]);
         assert!(unpack(b"no frame").is_err());
+        // Letters without a pattern.
+        let mut state = 1_u64;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(
+                b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[(state >> 58) as usize],
+            )
+        });
+        let packed = pack(noise.take(20 << 20).collect());
+        assert!(packed.len() <= PACKED_BYTES_MAX);
+        assert!(unpack(&packed).expect("it was packed").ends_with("bytes cut]"));
     }
 }

@@ -14,7 +14,11 @@ use axum::extract::{OriginalUri, State};
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
+
+/// Outputs that are unpacked at once: each may be of 64 MiB.
+static UNPACKING: Semaphore = Semaphore::const_new(4);
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +79,8 @@ pub(super) async fn output(
     Id((id, seq)): Id<(Uuid, i64)>,
 ) -> Result<Response, Refusal> {
     tasks::find(&api, &caller, id).await?;
+    // Nobody closes it.
+    let _turn = UNPACKING.acquire().await;
     let row = api.store.tool_output(id, seq).await?;
     let row = row.ok_or_else(|| Refusal::not_found("no such event"))?;
     let text = match row {
@@ -93,7 +99,10 @@ pub(super) async fn output(
             ));
         }
     };
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+    // What an agent printed: no browser is to take it for a page.
+    let headers =
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    Ok((headers, text).into_response())
 }
 
 fn page(rows: Vec<EventRow>, limit: i64, uri: &Uri) -> Page<EventView> {

@@ -24,6 +24,7 @@ async fn what_is_not_understood_exits_2_and_touches_nothing() {
         &["agents", "install", "left-pad"],
         &["changes"],
         &["tasks", "--url", "https:"],
+        &["tasks", "--url", "http://ann:s3cret@127.0.0.1:1"],
     ] {
         let ended = user.run(args).await;
         assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.stderr);
