@@ -5,5 +5,8 @@ INSERT INTO agentpool.permission_rules (workspace_id, session_id, agent, tool, p
 SELECT $1::uuid, $2::uuid, $3::text, $4::text, $5::text, $6::bool, $7::text, $8::text
 WHERE (SELECT count(*) FROM agentpool.permission_rules
        WHERE workspace_id = $1 AND session_id IS NOT DISTINCT FROM $2 AND agent IS NOT DISTINCT FROM $3) < $9
+   OR EXISTS (SELECT 1 FROM agentpool.permission_rules
+              WHERE workspace_id = $1 AND session_id IS NOT DISTINCT FROM $2 AND agent IS NOT DISTINCT FROM $3 AND tool = $4
+                AND pattern IS NOT DISTINCT FROM $5 AND exact = $6 AND decision = $7)
 ON CONFLICT ON CONSTRAINT permission_rules_once DO UPDATE SET tool = excluded.tool
 RETURNING id

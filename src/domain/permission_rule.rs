@@ -86,6 +86,11 @@ pub enum BadRule {
         "a rule that allows a shell needs a pattern: the words that the command begins with, as `cargo test`"
     )]
     ShellWithoutWords,
+    /// Its arguments are commands.
+    #[error(
+        "{0:?} runs what follows it: a rule that allows it needs the words of the command as well, or to be exact"
+    )]
+    Runner(String),
     /// There is nothing to be exact about.
     #[error("exact goes with a pattern")]
     ExactWithoutPattern,
@@ -95,7 +100,7 @@ pub enum BadRule {
     /// It is no simple command.
     #[error(
         "the pattern must be the words that one command begins with, without anything that a shell reads as more than words: \
-         ; & | < > ( ) {{ }} $ ` \\ ! # and line breaks"
+         ; & | < > ( ) {{ }} $ ` \\ ! # ^ and line breaks"
     )]
     Words,
     /// It is no path within the worktree.
@@ -160,7 +165,11 @@ impl StandingRule {
             None => Scope::Whatever,
             Some(pattern) if pattern.len() > PATTERN_BYTES_MAX => return Err(BadRule::Long),
             Some(pattern) if is_shell(&text.tool) => {
-                Scope::Words(command::words(pattern).ok_or(BadRule::Words)?)
+                let words = command::words(pattern).ok_or(BadRule::Words)?;
+                if allows && !text.exact && command::runs_whatever_follows(&words) {
+                    return Err(BadRule::Runner(pattern.clone()));
+                }
+                Scope::Words(words)
             }
             Some(pattern) if path::is_pattern(pattern, text.exact) => Scope::Paths(pattern.clone()),
             Some(_) => return Err(BadRule::Path),
@@ -213,11 +222,11 @@ impl StandingRule {
     }
 
     fn allows(&self, used: &ToolUse, worktree: Option<&str>) -> bool {
-        if !used.is_called(&self.text.tool) {
+        if !used.is_called(&self.text.tool) || used.is_redacted() {
             return false;
         }
         match (&self.scope, &used.deed) {
-            (Scope::Words(words), Deed::Command { text: Some(text), folder }) => {
+            (Scope::Words(words), Deed::Command { text: Some(text), alone: true, folder }) => {
                 // A tool of another name may be of the kind of a shell and run the words elsewhere.
                 let here = folder.as_ref().is_none_or(|folder| path::is_within(folder, worktree));
                 let asked = command::words(text).filter(|_| here && is_shell(&used.tool));
@@ -229,7 +238,7 @@ impl StandingRule {
                 path::within(told, worktree).is_some_and(|parts| path::fits(pattern, &parts, self.text.exact))
             }),
             (Scope::Whatever, Deed::Files(Some(paths))) => {
-                paths.iter().all(|told| path::within(told, worktree).is_some())
+                paths.iter().all(|told| !told.is_empty() && path::is_within(told, worktree))
             }
             (Scope::Whatever, Deed::Other) => true,
             (Scope::Words(_) | Scope::Paths(_) | Scope::Whatever, _) => false,
@@ -251,10 +260,13 @@ impl StandingRule {
 
     fn forbids_deed(&self, deed: &Deed, worktree: Option<&str>) -> bool {
         match (&self.scope, deed) {
-            (Scope::Words(words), Deed::Command { text: Some(text), .. }) => match command::words(text) {
-                Some(asked) if self.text.exact => asked == *words,
-                Some(_) | None => command::says(text, words),
-            },
+            (Scope::Words(words), Deed::Command { text: Some(text), alone, .. }) => {
+                match command::words(text) {
+                    // What goes with it may be a part of it or not.
+                    Some(asked) if self.text.exact && *alone => command::ends_with(text, &asked, words),
+                    Some(_) | None => command::says(text, words),
+                }
+            }
             (Scope::Paths(pattern), Deed::Files(Some(paths))) => {
                 paths.iter().any(|told| path::may_fit(pattern, told, worktree, self.text.exact))
             }
@@ -283,10 +295,19 @@ pub fn ruling_on<'a>(
     worktree: Option<&str>,
 ) -> Option<&'a StandingRule> {
     let used = ToolUse::of(payload)?;
-    let mut matching = rules.iter().filter(|rule| rule.matches(&used, worktree));
+    let once = offers_once(payload);
+    let heeded = |rule: &&StandingRule| once || rule.decision == RuleDecision::Deny;
+    let mut matching = rules.iter().filter(heeded).filter(|rule| rule.matches(&used, worktree));
     let first = matching.next()?;
     let denies = |rule: &&StandingRule| rule.decision == RuleDecision::Deny;
     if denies(&first) { Some(first) } else { matching.find(denies).or(Some(first)) }
+}
+
+/// Can the agent be told yes for this once? Where it offers options and none of that kind, a yes would be one for always,
+/// which is a person's to give.
+fn offers_once(payload: &Value) -> bool {
+    let Some(options) = payload.get("options").and_then(Value::as_array) else { return true };
+    options.iter().any(|option| option.get("kind").and_then(Value::as_str) == Some("allow_once"))
 }
 
 /// The narrowest rule that allows what a request asks for, and nothing else.
@@ -298,7 +319,11 @@ pub fn derived(kind: PermissionKind, payload: &Value, worktree: Option<&str>) ->
         return Err(NoRule::NoTool);
     }
     let used = ToolUse::of(payload).ok_or(NoRule::Untold)?;
+    if used.is_redacted() {
+        return Err(NoRule::Untold);
+    }
     let (pattern, otherwise) = match &used.deed {
+        Deed::Command { alone: false, .. } => return Err(NoRule::Untold),
         Deed::Command { text, .. } => {
             (text.as_ref().ok_or(NoRule::Untold)?.trim().to_owned(), NoRule::NotPlain)
         }

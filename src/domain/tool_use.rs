@@ -1,6 +1,7 @@
 //! What a permission request asks to do, as far as its payload says so in a shape that we know: opencode's own, or the one
 //! that ACP's translator writes. Never reads a title: agents word that as they like. Pure.
 
+use super::redaction::REDACTED;
 use serde_json::{Map, Value};
 
 /// Names of tools that run what they are given by a shell; a rule for one of them is for all.
@@ -20,6 +21,8 @@ const FILE_TOOLS: [&str; 12] = [
     "external_directory",
     "view",
 ];
+/// Names, and words of kinds, of tools that look through files, all of the worktree where they name none.
+const SEARCH_TOOLS: [&str; 3] = ["grep", "glob", "search"];
 /// Inputs of ACP agents that hold the path of a file.
 const PATH_INPUTS: [&str; 11] = [
     "file_path",
@@ -35,7 +38,57 @@ const PATH_INPUTS: [&str; 11] = [
     "target",
 ];
 /// Inputs of ACP agents that hold the folder in which a command runs.
-const FOLDER_INPUTS: [&str; 5] = ["cwd", "workdir", "working_directory", "directory", "dir"];
+const FOLDER_INPUTS: [&str; 6] = ["cwd", "workdir", "working_directory", "directory", "dir", "dir_path"];
+/// Inputs of ACP agents that change nothing about what a command does: claude's, gemini's, opencode's and codex's.
+const HARMLESS_BESIDE_A_COMMAND: [&str; 18] = [
+    "command",
+    "description",
+    "timeout",
+    "timeout_ms",
+    "timeoutMs",
+    "timeout_secs",
+    "run_in_background",
+    "is_background",
+    "call_id",
+    "turn_id",
+    "approval_id",
+    "process_id",
+    "source",
+    "reason",
+    "parsed_cmd",
+    "proposed_execpolicy_amendment",
+    "available_decisions",
+    "title",
+];
+/// Inputs of ACP agents that hold texts of or about a file, and name none.
+const TEXT_INPUTS: [&str; 24] = [
+    "content",
+    "ai_proposed_content",
+    "new_source",
+    "old_string",
+    "new_string",
+    "oldString",
+    "newString",
+    "old_text",
+    "new_text",
+    "oldText",
+    "newText",
+    "old_str",
+    "new_str",
+    "diff",
+    "description",
+    "instruction",
+    "reason",
+    "title",
+    "call_id",
+    "turn_id",
+    "pattern",
+    "glob",
+    "include",
+    "query",
+];
+/// What stands in the names of inputs that hold a path.
+const NAMES_OF_PATHS: [&str; 5] = ["path", "file", "target", "dest", "dir"];
 
 /// Is that tool, by its name, a shell?
 pub fn is_shell(tool: &str) -> bool {
@@ -58,8 +111,10 @@ pub struct ToolUse {
 pub enum Deed {
     /// It runs a command.
     Command {
-        /// As a shell would read it; `None`: it is not told.
+        /// As a shell would read it, and behind it the texts of inputs that nobody knows; `None`: it is not told.
         text: Option<String>,
+        /// Nothing goes with it that could change what it does.
+        alone: bool,
         /// Folder in which it runs, where one is told.
         folder: Option<String>,
     },
@@ -85,6 +140,16 @@ impl ToolUse {
         let same = |name: &str| name == tool || (is_shell(name) && is_shell(tool));
         same(&self.tool) || self.kind.as_deref().is_some_and(same)
     }
+
+    /// Was something taken out of what tells it? It is kept without secrets, and then another deed could look the same.
+    pub fn is_redacted(&self) -> bool {
+        let redacted = |text: &String| text.contains(REDACTED);
+        match &self.deed {
+            Deed::Command { text, folder, .. } => text.iter().chain(folder).any(redacted),
+            Deed::Files(paths) => paths.iter().flatten().any(redacted),
+            Deed::Other => false,
+        }
+    }
 }
 
 fn of_opencode(permission: &str, fields: &Map<String, Value>) -> ToolUse {
@@ -93,7 +158,13 @@ fn of_opencode(permission: &str, fields: &Map<String, Value>) -> ToolUse {
     let command = metadata.and_then(|metadata| metadata.get("command"));
     let deed = if is_shell(&tool) || command.is_some() {
         // The patterns are what opencode made of the command, and leave out what stands between its parts.
-        Deed::Command { text: command.and_then(command_text), folder: None }
+        Deed::Command { text: command.and_then(command_text), alone: true, folder: None }
+    } else if SEARCH_TOOLS.contains(&tool.as_str()) {
+        let empty = Map::new();
+        let mut paths = searched(metadata.unwrap_or(&empty));
+        let patterns = fields.get("patterns").and_then(strings).unwrap_or_default();
+        paths.extend(patterns.into_iter().filter(|pattern| leads_away(pattern)));
+        files_or_all(Some(paths))
     } else if FILE_TOOLS.contains(&tool.as_str()) {
         Deed::Files(files_of_opencode(fields, metadata))
     } else {
@@ -140,23 +211,102 @@ fn of_acp(tool: &str, fields: &Map<String, Value>) -> ToolUse {
     let deed = if is(&is_shell) || input.contains_key("command") {
         let folders: Vec<&Value> = FOLDER_INPUTS.iter().filter_map(|key| input.get(*key)).collect();
         let text = input.get("command").and_then(command_text);
+        let unknown = |(key, value): &(&String, &Value)| {
+            let known = [&HARMLESS_BESIDE_A_COMMAND[..], &FOLDER_INPUTS].concat().contains(&key.as_str());
+            !known && !matches!(value, Value::Null | Value::Bool(false))
+        };
+        let beside: Vec<_> = input.iter().filter(unknown).collect();
+        let alone = beside.is_empty();
+        // A word could be split between them: what forbids looks through all.
+        let text = text.map(|command| {
+            let mut said = vec![command];
+            beside.iter().for_each(|(_, value)| texts(value, &mut said));
+            said.join(" ")
+        });
         match folders[..] {
-            [] => Deed::Command { text, folder: None },
-            [Value::String(folder)] => Deed::Command { text, folder: Some(folder.clone()) },
-            _ => Deed::Command { text: None, folder: None },
+            [] => Deed::Command { text, alone, folder: None },
+            [Value::String(folder)] => Deed::Command { text, alone, folder: Some(folder.clone()) },
+            _ => Deed::Command { text: None, alone, folder: None },
         }
+    } else if is(&|name| SEARCH_TOOLS.contains(&name)) {
+        let told = files_of_acp(fields, input);
+        let paths = told.map(|mut paths| {
+            paths.extend(searched(input));
+            paths
+        });
+        files_or_all(paths)
     } else if is(&|name| FILE_TOOLS.contains(&name)) {
         let paths = files_of_acp(fields, input);
         // Where something is moved to, not each agent tells.
         let moves = is(&|name| name == "move");
-        Deed::Files(paths.filter(|paths| !moves || paths.len() > 1))
+        Deed::Files(paths.filter(|paths| !paths.is_empty() && (!moves || paths.len() > 1)))
     } else {
         Deed::Other
     };
     ToolUse { tool, kind, deed }
 }
 
+/// A search that names no place looks through the worktree.
+fn files_or_all(paths: Option<Vec<String>>) -> Deed {
+    match paths {
+        Some(paths) if paths.is_empty() => Deed::Other,
+        paths => Deed::Files(paths),
+    }
+}
+
+/// Where a search looks, and what of its patterns leads elsewhere.
+fn searched(input: &Map<String, Value>) -> Vec<String> {
+    let path = text(input, "path").into_iter();
+    let patterns = ["pattern", "glob", "include"].into_iter().filter_map(|key| text(input, key));
+    path.chain(patterns.filter(|pattern| leads_away(pattern))).map(str::to_owned).collect()
+}
+
+fn leads_away(pattern: &str) -> bool {
+    pattern.starts_with(['/', '~']) || pattern.split(['/', '{', ',', '}']).any(|part| part == "..")
+}
+
+/// All texts within a value, in their order.
+fn texts(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::String(text) => into.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, into)),
+        Value::Object(fields) => fields.values().for_each(|value| texts(value, into)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Could that input name a file that nobody knows how to read?
+fn may_name_a_file(key: &str, value: &Value) -> bool {
+    if TEXT_INPUTS.contains(&key) {
+        return !(value.is_string() || value.is_null());
+    }
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => {
+            let key = key.to_lowercase();
+            text.contains('/')
+                || text.contains(REDACTED)
+                || NAMES_OF_PATHS.iter().any(|name| key.contains(name))
+        }
+        // Several changes of the one file that is named beside them.
+        Value::Array(edits) if key == "edits" => !edits.iter().all(|edit| {
+            edit.as_object().is_some_and(|edit| edit.iter().all(|(key, value)| !may_name_a_file(key, value)))
+        }),
+        Value::Array(_) | Value::Object(_) => true,
+    }
+}
+
+/// The files that a request over ACP is for, which may be none; `None`: not all are told.
 fn files_of_acp(fields: &Map<String, Value>, input: &Map<String, Value>) -> Option<Vec<String>> {
+    let known = |key: &str| {
+        let listed = PATH_INPUTS.contains(&key) || matches!(key, "files" | "changes");
+        // opencode tells the files of a patch besides.
+        listed || (key == "patchText" && input.contains_key("files"))
+    };
+    let readable = matches!(fields.get("input"), None | Some(Value::Null | Value::Object(_)));
+    if !readable || input.iter().any(|(key, value)| !known(key) && may_name_a_file(key, value)) {
+        return None;
+    }
     let mut paths = Vec::new();
     for location in strings(fields.get("locations").unwrap_or(&Value::Array(Vec::new())))? {
         paths.push(without_line(&location).to_owned());
@@ -185,7 +335,7 @@ fn files_of_acp(fields: &Map<String, Value>, input: &Map<String, Value>) -> Opti
     }
     paths.sort_unstable();
     paths.dedup();
-    (!paths.is_empty()).then_some(paths)
+    Some(paths)
 }
 
 /// A location as the translator of ACP writes it: the path, and perhaps `:line`.
@@ -223,92 +373,4 @@ fn strings(value: &Value) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn command(payload: Value) -> Option<String> {
-        match ToolUse::of(&payload).expect("a known shape").deed {
-            Deed::Command { text, .. } => text,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn files(payload: Value) -> Option<Vec<String>> {
-        match ToolUse::of(&payload).expect("a known shape").deed {
-            Deed::Files(paths) => paths,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn opencodes_recorded_requests_are_read_by_their_command_and_their_files() {
-        let mut seen = Vec::new();
-        for traffic in [
-            include_str!("../../fixtures/opencode/session.jsonl"),
-            include_str!("../../fixtures/opencode/subagent.jsonl"),
-        ] {
-            for line in traffic.lines().filter(|line| line.contains("permission.asked")) {
-                let line: Value = serde_json::from_str(line).unwrap();
-                let asked = &line["event"]["payload"]["properties"];
-                seen.push(ToolUse::of(asked).expect("a known shape"));
-            }
-        }
-        let texts: Vec<Option<&str>> = seen
-            .iter()
-            .filter_map(|used| match &used.deed {
-                Deed::Command { text, .. } => Some(text.as_deref()),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(texts, [Some("echo hi > b.txt"), Some("echo sub"), Some("sleep 30")]);
-        let edit = seen.iter().find(|used| used.tool == "edit").unwrap();
-        let told = ["out.txt".to_owned(), "/srv/worktree/out.txt".to_owned()];
-        assert_eq!(edit.deed, Deed::Files(Some(told.to_vec())));
-        assert!(seen.iter().any(|used| used.tool == "external_directory"));
-    }
-
-    #[test]
-    fn a_patch_that_moves_a_file_names_both_ends_of_the_way() {
-        let asked = |files: Value| json!({"permission": "edit", "patterns": ["a"], "metadata": {"filepath": "a", "files": files}});
-        let moved = json!([{"filePath": "/w/a", "relativePath": "b", "movePath": "/w/b"}]);
-        assert_eq!(files(asked(moved)), Some(["a", "/w/a", "/w/b"].map(str::to_owned).to_vec()));
-        assert_eq!(files(asked(json!("?"))), None, "a list that cannot be read is not told");
-    }
-
-    #[test]
-    fn what_agents_send_over_acp_is_read_by_its_input_and_never_by_its_title() {
-        // claude, opencode, codex, gemini, as recorded; the payload is our translator's.
-        let claude = json!({"call_id": "c", "tool": "Bash", "kind": "execute", "input": {"command": "cargo test"}, "locations": []});
-        assert_eq!(command(claude).as_deref(), Some("cargo test"));
-        let codex = json!({"tool": "execute", "kind": "execute", "input": {"command": ["bash", "-lc", "cargo test"], "cwd": "/w"}});
-        let used = ToolUse::of(&codex).unwrap();
-        assert_eq!(used.deed, Deed::Command { text: Some("cargo test".into()), folder: Some("/w".into()) });
-        let gemini = json!({"tool": "execute", "kind": "execute", "title": "cargo test", "input": null, "locations": []});
-        assert_eq!(command(gemini), None, "it tells its command in the title alone");
-        let argv = json!({"tool": "execute", "input": {"command": ["git", "commit", "-m", "a b; c"]}});
-        assert_eq!(command(argv).as_deref(), Some("git commit -m 'a b; c'"));
-        let write = json!({"tool": "Write", "kind": "edit", "input": {"file_path": "/w/a.txt", "content": "x"},
-            "locations": ["/w/a.txt:3"], "diffs": [{"path": "/w/a.txt", "new": "x"}]});
-        assert_eq!(files(write), Some(vec!["/w/a.txt".to_owned()]));
-        let patch = json!({"tool": "edit", "kind": "edit", "locations": [],
-            "input": {"changes": {"/w/a": {"type": "update", "move_path": "/etc/b"}}}});
-        assert_eq!(files(patch), Some(vec!["/etc/b".to_owned(), "/w/a".to_owned()]));
-        let half = json!({"tool": "move", "kind": "move", "locations": ["/w/a"], "input": {}});
-        assert_eq!(files(half), None);
-        let several =
-            json!({"tool": "edit", "kind": "edit", "locations": [], "input": {"filepath": "a, ../b"}});
-        assert_eq!(files(several), None);
-    }
-
-    #[test]
-    fn whatever_holds_a_command_is_no_other_tool() {
-        let disguised =
-            json!({"tool": "Write", "kind": "edit", "input": {"command": "rm -rf /", "path": "/w/a"}});
-        assert_eq!(command(disguised).as_deref(), Some("rm -rf /"));
-        let twice = json!({"tool": "bash", "input": {"command": "ls", "cwd": "/w", "workdir": "/etc"}});
-        assert_eq!(command(twice), None);
-        assert_eq!(ToolUse::of(&json!({"title": "bash: ls"})), None);
-        assert_eq!(ToolUse::of(&Value::Null), None);
-    }
-}
+mod tests;

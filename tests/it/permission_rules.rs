@@ -269,6 +269,8 @@ async fn rules_are_listed_in_pages_and_one_made_twice_is_one() {
     let more = json!({"session_id": session, "tool": "bash", "pattern": "one more", "decision": "deny"});
     let full: Problem = node.post("/api/permission-rules", &more, StatusCode::CONFLICT).await;
     assert!(full.detail.contains("500 rules"), "{full:?}");
+    let again = make(&node, Some(session), None, ("allow", "bash", "ls")).await;
+    assert_eq!(again.id, first.id, "what is there already needs no room");
     node.stop().await;
 }
 

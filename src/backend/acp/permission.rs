@@ -15,8 +15,11 @@ pub(super) fn request(
     kind: Option<ToolKind>,
     options: &[PermissionOption],
 ) -> PermissionRequest {
-    let options: Vec<Value> =
-        options.iter().map(|option| json!({"id": option.option_id.0, "name": option.name})).collect();
+    // Whether a yes can be one for this once, standing rules have to know.
+    let options: Vec<Value> = options
+        .iter()
+        .map(|option| json!({"id": option.option_id.0, "name": option.name, "kind": option.kind}))
+        .collect();
     let title = match &call.title {
         Some(title) => format!("{}: {title}", call.tool),
         None => call.tool.clone(),
@@ -66,6 +69,15 @@ pub(super) fn outcome(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_says_of_what_kind_its_options_are() {
+        let once = PermissionOption::new("y".to_owned(), "y", PermissionOptionKind::AllowOnce);
+        let fields = agent_client_protocol::v1::schema::ToolCallUpdateFields::new();
+        let (call, _) = super::super::translate::Translation::default().announce("c", fields);
+        let asked = request("1".into(), &call, Some(ToolKind::Execute), &[once]);
+        assert_eq!(asked.payload["options"][0]["kind"], "allow_once");
+    }
 
     #[test]
     fn a_decision_finds_the_agents_own_option_and_never_the_opposite() {

@@ -61,21 +61,33 @@ pub(super) fn fits(pattern: &str, parts: &[&str], exact: bool) -> bool {
 /// As [`fits`], for a path that may be written in any way: `..` is walked, and of what does not lie in the worktree by its
 /// name (which may have another one) any end that fits is enough.
 pub(super) fn may_fit(pattern: &str, told: &str, worktree: Option<&str>, exact: bool) -> bool {
-    let inside = below(told, worktree);
+    let address = has_scheme(told);
+    if address && told.contains('%') {
+        // Its characters may be spelled as numbers.
+        return true;
+    }
+    let inside = below(told, worktree).filter(|_| !address && !told.starts_with('~'));
+    let mut known = inside.is_some();
     let mut parts = Vec::new();
-    for part in inside.clone().unwrap_or_else(|| told.split('/').filter(|part| !part.is_empty()).collect()) {
+    for part in inside.unwrap_or_else(|| told.split('/').filter(|part| !part.is_empty()).collect()) {
         match part {
             "." => {}
-            ".." => {
-                parts.pop();
-            }
+            // Beyond the root, the way may lead back in.
+            ".." => known &= parts.pop().is_some(),
             part => parts.push(part),
         }
     }
-    match inside {
-        Some(_) => fits(pattern, &parts, exact),
-        None => (0..parts.len()).any(|from| fits(pattern, &parts[from..], exact)),
+    if known {
+        return fits(pattern, &parts, exact);
     }
+    (0..parts.len()).any(|from| fits(pattern, &parts[from..], exact))
+}
+
+/// `file:` and the like.
+fn has_scheme(told: &str) -> bool {
+    let Some((scheme, _)) = told.split_once(':') else { return false };
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
 }
 
 /// A pattern in which some items stand for any number of others. In time of the product of both lengths: only the last such

@@ -1,6 +1,7 @@
 //! What rules match, and above all what they do not: lists of attacks.
 
 mod commands;
+mod evasions;
 
 use super::*;
 use crate::domain::permission::Access;
