@@ -272,7 +272,7 @@ fn password(text: &[u8], at: usize) -> Verdict {
         return Verdict::Nothing;
     }
     let rest = &text[at + 1..];
-    let ends = |byte: &u8| !is_of_user(*byte) && *byte != b':' && *byte != b'@';
+    let ends = |byte: &u8| !is_of_password(*byte) && *byte != b':' && *byte != b'@';
     let Some(end) = rest.iter().take(UNDECIDED_BYTES_MAX).position(ends) else {
         return if rest.len() < UNDECIDED_BYTES_MAX { Verdict::Wait } else { Verdict::Nothing };
     };
@@ -284,6 +284,11 @@ fn password(text: &[u8], at: usize) -> Verdict {
 
 fn is_of_user(byte: u8) -> bool {
     !byte.is_ascii_whitespace() && !byte.is_ascii_control() && !b"/?#@:\"'`<>[]()\\".contains(&byte)
+}
+
+/// Can stand in an address as it is, and is no syntax of a shell: a command must not pass for a password.
+fn is_of_password(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!*+,=".contains(&byte)
 }
 
 /// A password whose host has not been told: what ends a text behind such a colon and is too long for a port, or none.

@@ -158,6 +158,22 @@ fn what_lets_in_is_taken_out_of_addresses_and_headers() {
 }
 
 #[test]
+fn no_command_passes_for_a_password() {
+    let redactor = Redactor::default();
+    for text in [
+        "curl http://a:b;rm${IFS}-rf${IFS}$HOME@h",
+        "curl http://a:b&&evil@h",
+        "curl http://a:$(evil)@h",
+        "curl http://a:b|sh@h x",
+        "curl http://a:`evil`@h",
+        "curl http://a:b>file@h",
+    ] {
+        everywhere(&redactor, text, text);
+    }
+    everywhere(&redactor, "http://a:p%40s-s.w~rd+!@h", "http://a:[redacted]@h");
+}
+
+#[test]
 fn what_only_looks_like_a_secret_stays() {
     let redactor = Redactor::default();
     for text in [
