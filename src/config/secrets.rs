@@ -1,7 +1,7 @@
 //! The secrets that an agent's configuration gives it. What `config check` hides is among them.
 
 use super::{AgentConfig, ConfigError};
-use crate::domain::redaction::{name_says_secret, of_address, of_variable};
+use crate::domain::redaction::{name_says_secret, of_address, of_header, of_variable};
 
 impl AgentConfig {
     /// Values that must not be stored when the agent says them: those of its variables and of its MCP servers', what its servers'
@@ -12,9 +12,10 @@ impl AgentConfig {
     pub fn secrets(&self) -> Result<Vec<String>, ConfigError> {
         let variables = self.variables()?;
         let servers = self.mcp_servers.iter();
-        let given =
-            servers.clone().flat_map(|server| server.env.iter().chain(&server.headers)).chain(&variables);
+        let given = servers.clone().flat_map(|server| &server.env).chain(&variables);
         let mut secrets: Vec<String> = given.flat_map(|(name, value)| of_variable(name, value)).collect();
+        let headers = servers.clone().flat_map(|server| &server.headers);
+        secrets.extend(headers.flat_map(|(name, value)| of_header(name, value)));
         secrets.extend(servers.clone().filter_map(|server| server.url.as_deref()).flat_map(of_address));
         for args in servers.map(|server| &server.args).chain([&self.args]) {
             secrets.extend(of_arguments(args));
@@ -44,9 +45,9 @@ mod tests {
     fn every_place_of_a_configuration_where_secrets_are_put_is_read() {
         let agent: AgentConfig = serde_json::from_value(serde_json::json!({
             "backend": "acp_warm", "command": "x", "args": ["--api-key", "s3cret-0", "--token=s3cret-1", "--model", "ordinary"],
-            "env": {"KEY": "s3cret-2", "PATH": "/ordinary/bin"},
+            "env": {"KEY": "s3cret-2", "PATH": "/ordinary/bin", "MODEL": "ordinary-1"},
             "mcp_servers": [
-                {"name": "a", "command": "x", "args": ["postgres://u:s3cret-3@h/d"], "env": {"K": "s3cret-4"}},
+                {"name": "a", "command": "x", "args": ["postgres://u:s3cret-3@h/d"], "env": {"K_TOKEN": "s3cret-4"}},
                 {"name": "b", "url": "https://s3cret-5@host/ordinary?key=s3cret-6", "headers": {"Authorization": "Bearer s3cret-7"}}
             ]
         }))

@@ -8,7 +8,7 @@ mod shapes;
 mod stream;
 mod turn;
 
-pub use named::{name_says_secret, of_address, of_variable};
+pub use named::{name_says_secret, of_address, of_header, of_variable};
 pub use stream::Stream;
 pub use turn::TurnRedaction;
 
