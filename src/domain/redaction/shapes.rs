@@ -277,6 +277,8 @@ fn password(text: &[u8], at: usize) -> Verdict {
         return if rest.len() < UNDECIDED_BYTES_MAX { Verdict::Wait } else { Verdict::Nothing };
     };
     match rest[..end].iter().rposition(|byte| *byte == b'@') {
+        // The hash of a container's image, behind its tag.
+        Some(bytes) if rest[bytes..].starts_with(b"@sha256:") => Verdict::Nothing,
         Some(bytes) if !is_placeholder(&rest[..bytes]) => Verdict::value(at + 1, at + 1 + bytes),
         Some(_) | None => Verdict::Nothing,
     }
@@ -291,18 +293,29 @@ fn is_of_password(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!*+,=".contains(&byte)
 }
 
-/// A password whose host has not been told: what ends a text behind such a colon and is too long for a port, or none.
+/// A password whose host has not been told: what ends a text behind such a colon, and is neither a port nor the tag or the hosts
+/// that may stand there. One with a host was looked at already, and was found to be a placeholder.
 fn is_no_port(text: &[u8]) -> bool {
-    text.len() >= VALUE_BYTES_MIN && !text.iter().all(u8::is_ascii_digit) && !is_placeholder(text)
+    text.len() >= VALUE_BYTES_MIN
+        && !text.contains(&b'@')
+        && !text[0].is_ascii_digit()
+        && text.iter().any(u8::is_ascii_digit)
+        && text.iter().any(u8::is_ascii_alphabetic)
 }
 
-/// What documents write where a password goes.
+/// What documents write where a password goes. What a shell or a template puts in (`$NAME`, `{name}`, `<name>`) is none anyway.
 fn is_placeholder(password: &[u8]) -> bool {
     match password {
-        [] => true,
-        [b'$', b'{', .., b'}'] | [b'{', .., b'}'] => true,
-        letters => letters.iter().all(|byte| *byte == b'*'),
+        [] | [b'%', b's'] | b"PASSWORD" | b"PASSWD" | b"PASS" => true,
+        letters => {
+            letters.iter().all(|byte| *byte == b'*') || letters.contains(&b'_') && is_of_capitals(letters)
+        }
     }
+}
+
+/// As `YOUR_API_KEY`.
+fn is_of_capitals(text: &[u8]) -> bool {
+    text.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_')
 }
 
 /// What `Authorization:` says behind its scheme, from behind the blank on; `at` is the scheme's last letter. A `Bearer` alone is

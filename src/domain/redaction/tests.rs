@@ -174,6 +174,29 @@ fn no_command_passes_for_a_password() {
 }
 
 #[test]
+fn addresses_without_a_password_stay_also_where_a_text_ends() {
+    let redactor = Redactor::default();
+    for address in [
+        "postgres://ann:${PASSWORD}@db",
+        "postgres://ann:$PGPASS@h",
+        "postgres://ann:DB_PASSWORD@h",
+        "postgres://%s:%s@%s",
+        "https://user:***@host.example",
+        "https://user:<password>@host.example",
+        "git clone https://git:@github.com",
+        "docker://node:20-bookworm",
+        "docker://alpine:3.19@sha256:0123456789abcdef0123456789abcdef",
+        "http://localhost:8080-8090",
+        "tcp://redis:6379,redis2:6379",
+        "http://127.0.0.1:PORT_NUMBER",
+    ] {
+        everywhere(&redactor, address, address);
+        everywhere(&redactor, &format!("{address} and on"), &format!("{address} and on"));
+    }
+    everywhere(&redactor, "postgres://ann:hunter2-and-more", "postgres://ann:[redacted]");
+}
+
+#[test]
 fn what_only_looks_like_a_secret_stays() {
     let redactor = Redactor::default();
     for text in [
