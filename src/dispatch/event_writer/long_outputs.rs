@@ -1,7 +1,7 @@
-//! Tool outputs that are too long for a row, on their way into the log: without secrets, with a preview, and kept whole once, when
+//! Tool calls that are too long for others to wait for, and outputs that are too long for a row, on their way into the log: without secrets, with a preview, and kept whole once, when
 //! the call is over. Never on a thread that others wait for.
 
-use super::LoggedEvent;
+use super::{LoggedEvent, size};
 use crate::domain::redaction::Redactor;
 use crate::domain::text::clean;
 use crate::domain::tool_output::{LongOutput, PREVIEW_BYTES_MAX, pack, preview};
@@ -25,10 +25,10 @@ struct Shortened {
     kept: Option<[u8; 32]>,
 }
 
-/// The event has such an output.
+/// The event tells of a tool call at such length, be it in its output, its input or its diffs.
 pub(super) fn is_long(event: &LoggedEvent) -> bool {
-    matches!(event, LoggedEvent::Agent(TurnEvent::ToolCall(call) | TurnEvent::ToolUpdate(call))
-        if call.output.as_ref().is_some_and(|output| output.len() > PREVIEW_BYTES_MAX))
+    matches!(event, LoggedEvent::Agent(TurnEvent::ToolCall(_) | TurnEvent::ToolUpdate(_)))
+        && size(event) > PREVIEW_BYTES_MAX
 }
 
 impl LongOutputs {
@@ -60,7 +60,10 @@ impl LongOutputs {
 }
 
 fn shorten(mut call: ToolCall, again: fn(ToolCall) -> TurnEvent, known: Option<[u8; 32]>) -> Shortened {
-    let text = clean(call.output.take().unwrap_or_default());
+    let Some(output) = call.output.take() else {
+        return Shortened { event: LoggedEvent::Agent(again(call)), kept: None };
+    };
+    let text = clean(output);
     let Some(preview) = preview(&text) else {
         call.output = Some(text);
         return Shortened { event: LoggedEvent::Agent(again(call)), kept: None };
@@ -76,5 +79,31 @@ fn shorten(mut call: ToolCall, again: fn(ToolCall) -> TurnEvent, known: Option<[
     Shortened {
         event: LoggedEvent::LongOutput { said: again(call), output: LongOutput { bytes, packed } },
         kept,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_long_input_alone_is_long_and_gets_no_output() {
+        let call = ToolCall {
+            call_id: "1".into(),
+            tool: "edit".into(),
+            status: ToolStatus::Running,
+            title: None,
+            input: Some(json!({"text": "x".repeat(PREVIEW_BYTES_MAX), "key": "ghp_0123456789abcdefghijk"})),
+            output: None,
+            locations: Vec::new(),
+            diffs: Vec::new(),
+        };
+        let event = LoggedEvent::Agent(TurnEvent::ToolUpdate(call));
+        assert!(is_long(&event));
+        let told = LongOutputs::default().take(&Redactor::default(), event).await;
+        let Some(LoggedEvent::Agent(TurnEvent::ToolUpdate(told))) = told else { panic!("{told:?}") };
+        assert_eq!(told.output, None);
+        assert_eq!(told.input.unwrap()["key"], "[redacted]");
     }
 }

@@ -1,6 +1,7 @@
 //! Secrets taken out of what an agent says, before anything stores or shows it: tokens of known shapes, and the values of the
 //! agent's own secret environment. Pure; never says what it took out.
 
+mod address;
 mod known;
 mod named;
 mod pem;

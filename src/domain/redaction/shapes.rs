@@ -1,12 +1,18 @@
 //! The shapes of well-known tokens: what each begins with, and the letters that it goes on with. Looks at one place of a text;
 //! what it answers depends on the text alone, never on the pieces in which it came.
 
-use super::{Begins, VALUE_BYTES_MIN, pem};
+use super::{Begins, address, pem};
 
 /// Letters that a shape may take while nothing has decided, in bytes; what goes on longer is none.
-const UNDECIDED_BYTES_MAX: usize = 256;
+pub(super) const UNDECIDED_BYTES_MAX: usize = 256;
 /// The same of a JWT's head, which names its key.
 const JWT_HEAD_BYTES_MAX: usize = 1024;
+/// The same of what must decide by its first letters. Every look at it costs as much, and beginnings can stand side by side.
+const RUN_BYTES_MAX: usize = 64;
+/// Part of a token that no word is.
+const PART_BYTES_MIN: usize = 12;
+/// How far apart two beginnings of a JWT are one, in bytes.
+const SHORTLY_BYTES: usize = 40;
 /// How far back a look goes, in bytes: for the user before a password, for the header's name before its value.
 pub(super) const LOOK_BACK_BYTES: usize = 120;
 
@@ -83,23 +89,54 @@ struct Token {
     letters: Letters,
     /// So many letters at least after its beginning.
     bytes_min: usize,
-    /// Words joined by hyphens look like it: there must be a digit or a capital.
-    mixed: bool,
+    apart: Apart,
+}
+
+/// What tells a token from words joined by hyphens, where they may begin as it does.
+#[derive(Clone, Copy)]
+enum Apart {
+    /// None begin so.
+    Already,
+    /// A digit or a capital.
+    Digit,
+    /// A part of [`PART_BYTES_MIN`] letters between hyphens that has digits and letters.
+    Part,
+    /// The same between hyphens or underscores.
+    ShortPart,
+}
+
+impl Apart {
+    /// Once true it stays so, however the text goes on.
+    fn tells(self, run: &[u8]) -> bool {
+        let parts = |ends: fn(&u8) -> bool| {
+            run.split(ends).any(|part| {
+                part.len() >= PART_BYTES_MIN
+                    && part.iter().any(u8::is_ascii_digit)
+                    && part.iter().any(u8::is_ascii_alphabetic)
+            })
+        };
+        match self {
+            Self::Already => true,
+            Self::Digit => run.iter().any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()),
+            Self::Part => parts(|byte| *byte == b'-'),
+            Self::ShortPart => parts(|byte| b"-_".contains(byte)),
+        }
+    }
 }
 
 const fn token(begins: &'static str, letters: Letters, bytes_min: usize) -> Token {
-    Token { begins: begins.as_bytes(), letters, bytes_min, mixed: false }
+    Token { begins: begins.as_bytes(), letters, bytes_min, apart: Apart::Already }
 }
 
-const fn mixed(begins: &'static str, letters: Letters, bytes_min: usize) -> Token {
-    Token { mixed: true, ..token(begins, letters, bytes_min) }
+const fn name(begins: &'static str, apart: Apart) -> Token {
+    Token { apart, ..token(begins, Letters::Name, 16) }
 }
 
 /// As their makers document them, each with a margin: lengths have changed before. Where one begins as another does, the
 /// one that asks for less comes first.
 const TOKENS: [Token; 33] = [
     // OpenAI, Anthropic, OpenRouter and those who speak as they do.
-    mixed("sk-", Letters::Name, 16),
+    name("sk-", Apart::ShortPart),
     // Stripe, and its webhooks.
     token("sk_live_", Letters::Word, 10),
     token("sk_test_", Letters::Word, 10),
@@ -113,10 +150,10 @@ const TOKENS: [Token; 33] = [
     token("ghr_", Letters::Word, 20),
     token("github_pat_", Letters::Word, 20),
     // GitLab: of people, triggers, deployments, runners.
-    mixed("glpat-", Letters::Name, 16),
-    mixed("glptt-", Letters::Name, 16),
-    mixed("gldt-", Letters::Name, 16),
-    mixed("glrt-", Letters::Name, 16),
+    name("glpat-", Apart::Digit),
+    name("glptt-", Apart::Digit),
+    name("gldt-", Apart::Part),
+    name("glrt-", Apart::Part),
     // Slack.
     token("xoxa-", Letters::Name, 10),
     token("xoxb-", Letters::Name, 10),
@@ -132,7 +169,7 @@ const TOKENS: [Token; 33] = [
     token("AIza", Letters::Name, 30),
     token("ya29.", Letters::Name, 20),
     token("npm_", Letters::Alphanumeric, 24),
-    mixed("pypi-", Letters::Name, 16),
+    name("pypi-", Apart::ShortPart),
     token("hf_", Letters::Alphanumeric, 20),
     // Groq, xAI.
     token("gsk_", Letters::Alphanumeric, 20),
@@ -160,7 +197,7 @@ impl Shapes {
     pub(super) fn look(text: &[u8], at: usize) -> Verdict {
         let here = &text[at..];
         match here[0] {
-            b':' => password(text, at),
+            b':' => address::password(text, at),
             b'-' => pem::header(here)
                 .map(|bytes| Found { from: at, to: at + bytes, goes_on: GoesOn::Key { bytes: 0 } })
                 .into(),
@@ -177,17 +214,7 @@ impl Shapes {
     /// The same, of a text that has ended: what would wait for more is nothing.
     pub(super) fn look_at_end(text: &[u8], at: usize) -> Verdict {
         match Self::look(text, at) {
-            // The end of a text ends an address.
-            Verdict::Wait if text[at] == b':' => {
-                let start = at.saturating_sub(LOOK_BACK_BYTES);
-                match password(&[&text[start..], b" "].concat(), at - start) {
-                    Verdict::Secret(Found { from, to, goes_on }) => {
-                        Verdict::Secret(Found { from: from + start, to: to + start, goes_on })
-                    }
-                    _ if is_no_port(&text[at + 1..]) => Verdict::value(at + 1, text.len()),
-                    _ => Verdict::Nothing,
-                }
-            }
+            Verdict::Wait if text[at] == b':' => address::password_at_end(text, at),
             Verdict::Wait => Verdict::Nothing,
             decided => decided,
         }
@@ -204,22 +231,18 @@ impl Token {
         if common < self.begins.len() {
             return Verdict::Wait;
         }
-        run(text, at, at + common, self.letters, |run| {
-            let mixed =
-                !self.mixed || run.iter().any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
-            run.len() >= self.bytes_min && mixed
-        })
+        run(text, at, at + common, self.letters, |run| run.len() >= self.bytes_min && self.apart.tells(run))
     }
 }
 
 /// A secret from `from` on, when what stands at `at` is enough of it.
 fn run(text: &[u8], from: usize, at: usize, letters: Letters, enough: impl Fn(&[u8]) -> bool) -> Verdict {
     // No more than decides, or a text of beginnings would be read again and again to its end.
-    let bytes = letters.run(&text[at..], UNDECIDED_BYTES_MAX);
+    let bytes = letters.run(&text[at..], RUN_BYTES_MAX);
     if enough(&text[at..at + bytes]) {
         return Verdict::Secret(Found { from, to: at + bytes, goes_on: GoesOn::With(letters) });
     }
-    if at + bytes == text.len() && bytes < UNDECIDED_BYTES_MAX { Verdict::Wait } else { Verdict::Nothing }
+    if at + bytes == text.len() && bytes < RUN_BYTES_MAX { Verdict::Wait } else { Verdict::Nothing }
 }
 
 /// Nothing that a word is made of stands before; the escapes of JSON, of addresses and of terminals are no word.
@@ -255,6 +278,9 @@ fn jwt(text: &[u8], at: usize) -> Verdict {
     if common < JWT.len() {
         return Verdict::Wait;
     }
+    if looked_at(&text[at.saturating_sub(SHORTLY_BYTES)..at]) {
+        return Verdict::Nothing;
+    }
     let head = Letters::Name.run(here, JWT_HEAD_BYTES_MAX);
     match here.get(head) {
         _ if head == JWT_HEAD_BYTES_MAX => Verdict::Nothing,
@@ -264,58 +290,17 @@ fn jwt(text: &[u8], at: usize) -> Verdict {
     }
 }
 
-/// The password of `scheme://user:password@host`, from behind the colon on.
-fn password(text: &[u8], at: usize) -> Verdict {
-    let back = &text[at.saturating_sub(LOOK_BACK_BYTES)..at];
-    let user = back.iter().rev().take_while(|byte| is_of_user(**byte)).count();
-    if !back[..back.len() - user].ends_with(b"://") {
-        return Verdict::Nothing;
-    }
-    let rest = &text[at + 1..];
-    let ends = |byte: &u8| !is_of_password(*byte) && *byte != b':' && *byte != b'@';
-    let Some(end) = rest.iter().take(UNDECIDED_BYTES_MAX).position(ends) else {
-        return if rest.len() < UNDECIDED_BYTES_MAX { Verdict::Wait } else { Verdict::Nothing };
-    };
-    match rest[..end].iter().rposition(|byte| *byte == b'@') {
-        // The hash of a container's image, behind its tag.
-        Some(bytes) if rest[bytes..].starts_with(b"@sha256:") => Verdict::Nothing,
-        Some(bytes) if !is_placeholder(&rest[..bytes]) => Verdict::value(at + 1, at + 1 + bytes),
-        Some(_) | None => Verdict::Nothing,
-    }
-}
-
-fn is_of_user(byte: u8) -> bool {
-    !byte.is_ascii_whitespace() && !byte.is_ascii_control() && !b"/?#@:\"'`<>[]()\\".contains(&byte)
-}
-
-/// Can stand in an address as it is, and is no syntax of a shell: a command must not pass for a password.
-fn is_of_password(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!*+,=".contains(&byte)
-}
-
-/// A password whose host has not been told: what ends a text behind such a colon, and is neither a port nor the tag or the hosts
-/// that may stand there. One with a host was looked at already, and was found to be a placeholder.
-fn is_no_port(text: &[u8]) -> bool {
-    text.len() >= VALUE_BYTES_MIN
-        && !text.contains(&b'@')
-        && !text[0].is_ascii_digit()
-        && text.iter().any(u8::is_ascii_digit)
-        && text.iter().any(u8::is_ascii_alphabetic)
-}
-
-/// What documents write where a password goes. What a shell or a template puts in (`$NAME`, `{name}`, `<name>`) is none anyway.
-fn is_placeholder(password: &[u8]) -> bool {
-    match password {
-        [] | [b'%', b's'] | b"PASSWORD" | b"PASSWD" | b"PASS" => true,
-        letters => {
-            letters.iter().all(|byte| *byte == b'*') || letters.contains(&b'_') && is_of_capitals(letters)
-        }
-    }
-}
-
 /// As `YOUR_API_KEY`.
-fn is_of_capitals(text: &[u8]) -> bool {
+pub(super) fn is_of_capitals(text: &[u8]) -> bool {
     text.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_')
+}
+
+/// The letters behind this are the rest of what was looked at as a head shortly before, and was none. Else each beginning in a text of
+/// beginnings would be read to the same end.
+fn looked_at(back: &[u8]) -> bool {
+    let letters = back.iter().rev().take_while(|byte| Letters::Name.has(**byte)).count();
+    let run = &back[back.len() - letters..];
+    run.windows(JWT.len() + 1).any(|window| b"-_".contains(&window[0]) && window.ends_with(JWT))
 }
 
 /// What `Authorization:` says behind its scheme, from behind the blank on; `at` is the scheme's last letter. A `Bearer` alone is
@@ -332,12 +317,20 @@ fn header_value(text: &[u8], at: usize) -> Verdict {
     match text.get(at + 1) {
         _ if !named && !alone => Verdict::Nothing,
         None => Verdict::Wait,
-        Some(b' ') if named => run(text, at + 2, at + 2, Letters::Token68, |run| run.len() >= 8),
+        Some(b' ') if named => run(text, at + 2, at + 2, Letters::Token68, |run| {
+            run.len() >= 8 && !is_of_capitals(run) && (scheme != b"basic" || is_no_word(run))
+        }),
         Some(b' ') => run(text, at + 2, at + 2, Letters::Token68, |run| {
             run.len() >= 20 && run.iter().any(u8::is_ascii_digit)
         }),
         Some(_) => Verdict::Nothing,
     }
+}
+
+/// Base64 of a user and a password has one of these.
+fn is_no_word(text: &[u8]) -> bool {
+    text.iter().any(|byte| byte.is_ascii_digit() || *byte == b'=')
+        || text[1..].iter().any(u8::is_ascii_uppercase)
 }
 
 fn ends_with(text: &[u8], word: &[u8]) -> bool {

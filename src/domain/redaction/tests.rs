@@ -19,6 +19,9 @@ fn canaries() -> Vec<String> {
         "ghr_",
         "github_pat_",
         "glpat-",
+        "glptt-",
+        "gldt-",
+        "glrt-t1_",
         "xoxb-",
         "xoxp-",
         "xoxa-",
@@ -205,6 +208,10 @@ fn what_only_looks_like_a_secret_stays() {
         "postgres://ann:${PASSWORD}@db/x and https://user:***@host/",
         "the bearer of this message, Authorization: Bearer $TOKEN, a token is asked for",
         "npm_config_user_agent hf_hub_download AKIA eyJhbGciOiJIUzI1NiJ9 ghp_short pypi-publish-to-the-index",
+        "sk-cubeGridScaleDelay sk-circleBounceDelay sk-1234-fix-login-page sk-estimator-doc-link-2025-x",
+        "pypi-attestations-0-0-12 glrt-1-some-thing-long-x gldt-2-some-thing-long-x",
+        "Bearer YOUR_API_KEY, Authorization: Bearer YOUR_API_KEY, Authorization: Basic YOUR_CREDENTIALS",
+        "Authorization: Basic authentication is required",
         "---\ntitle: x\n-----\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
         "e",
         "s",
@@ -295,6 +302,18 @@ fn what_still_grows_is_told_without_an_end_that_may_be_half_a_secret() {
         json!({"[redacted]": ["x [redacted]", {"n": 1, "k": "[redacted]"}]})
     );
     assert!(!format!("{redactor:?}").contains("canary"));
+}
+
+#[test]
+fn of_beginnings_side_by_side_one_is_read_to_the_end() {
+    let text = "eyJ-".repeat(100);
+    assert_eq!(Shapes::look(text.as_bytes(), 0), Verdict::Wait);
+    assert_eq!(Shapes::look(text.as_bytes(), 200), Verdict::Nothing);
+    everywhere(&Redactor::default(), &text, &text);
+    let behind = format!("{text}.{}", "a".repeat(20));
+    everywhere(&Redactor::default(), &behind, REDACTED);
+    // After so many letters a token is none.
+    assert_eq!(Shapes::look("sk-".repeat(30).as_bytes(), 0), Verdict::Nothing);
 }
 
 fn redactor_of_all() -> Redactor {

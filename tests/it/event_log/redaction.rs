@@ -220,7 +220,7 @@ async fn no_secret_of_a_whole_turn_reaches_a_row_or_a_stream() {
     fs::write(scenarios.join("leaks.json"), steps.to_string()).unwrap();
     let mut agent = scripted_agent("scripted");
     agent.scenarios = Some(scenarios);
-    agent.env = values().into_iter().enumerate().map(|(n, value)| (format!("VALUE_{n}"), value)).collect();
+    agent.env = values().into_iter().enumerate().map(|(n, value)| (format!("SECRET_{n}"), value)).collect();
     config.agents.insert(AgentName::new("scripted").unwrap(), agent);
     let node = TestNode::start(config, vec![folder]).await;
 
