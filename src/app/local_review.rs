@@ -2,14 +2,14 @@
 //! worktree, so that no turn works in it meanwhile.
 
 use super::local_node::{failed, source_of};
-use crate::domain::change::{Chosen, FileChange};
+use crate::domain::change::{BY_USER, ChangeStatus, Chosen, FileChange};
 use crate::domain::ids::{NodeId, SessionId};
 use crate::domain::session::SessionStatus;
-use crate::domain::story::{Step, stories};
+use crate::domain::story::stories;
 use crate::http::{LocalError, LocalReview, NewBranch, Since, States};
 use crate::store::Store;
 use crate::store::changes::StoredStep;
-use crate::store::checkpoints::{BY_USER, CheckpointRow, FoundState, PersonStep};
+use crate::store::checkpoints::{CheckpointRow, FoundState, PersonStep};
 use crate::store::sessions::SessionDetail;
 use crate::store::turns::ChangeRow;
 use crate::wire::api::AppliedView;
@@ -19,9 +19,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
-
-/// The status of a change that waits for review.
-const PENDING: &str = "pending";
 
 /// Comparisons of two states at once: each may be of a whole repository.
 const COMPARISONS_MAX: usize = 4;
@@ -67,16 +64,15 @@ impl LocalReview for Review {
         let id = SessionId(session.row.id);
         // Read before the checkpoint is: a turn that ends in between leaves its changes pending, never applied unseen.
         let steps = self.store.change_steps(id.0).await?;
-        let session = self.store.session(id.0).await?;
-        let Some((session, Some(base), Some(to))) =
-            session.map(|row| (row.clone(), row.base_commit, row.last_checkpoint))
+        let Some((from_base, to)) =
+            self.store.session(id.0).await?.and_then(|now| now.base_commit.zip(now.last_checkpoint))
         else {
             let words = "nothing has run in this session yet: there is nothing to apply";
             return Err(LocalError::Conflict(words.to_owned()));
         };
         let NewBranch { name, message, chosen } = branch;
-        let wish = Apply { from_base: base, to, branch: name, message, chosen };
-        let applied = self.worktrees.apply(&source_of(&session), id, &wish).await.map_err(refused)?;
+        let wish = Apply { from_base, to, branch: name, message, chosen };
+        let applied = self.worktrees.apply(&source_of(session), id, &wish).await.map_err(refused)?;
         let ids = waiting(&steps, &wish.chosen, &applied.files);
         let changes = self.store.mark_applied(&ids).await?;
         Ok(AppliedView { branch: applied.branch, commit: applied.commit, onto: applied.onto, changes })
@@ -176,14 +172,11 @@ impl Review {
 
 /// The changes that wait for review and made these files what they are.
 fn waiting(rows: &[StoredStep], chosen: &Chosen, files: &[FileChange]) -> Vec<Uuid> {
-    let pending = || rows.iter().filter(|row| row.status == PENDING);
+    let pending = || rows.iter().filter(|row| row.status == ChangeStatus::Pending.as_str());
     if *chosen == Chosen::All {
         return pending().map(|row| row.id).collect();
     }
-    let steps: Vec<Step<'_>> = rows
-        .iter()
-        .map(|row| Step { moment: row.checkpoint, path: &row.path, old_path: row.old_path.as_deref() })
-        .collect();
+    let steps: Vec<_> = rows.iter().map(StoredStep::step).collect();
     let stories = stories(&steps);
     let names = files.iter().flat_map(|file| [Some(file.path.as_str()), file.old_path.as_deref()]);
     let meant: HashSet<Uuid> = names

@@ -5,6 +5,7 @@ mod take;
 
 use super::client::{Client, ClientArgs};
 use super::{CliError, Exit, output};
+use crate::domain::change::ChangeStatus;
 use crate::domain::text::for_terminal;
 use crate::wire::api::ChangeView;
 use clap::Subcommand;
@@ -32,7 +33,7 @@ pub(super) struct ChangesArgs {
     #[arg(required = true)]
     session: Option<Uuid>,
     /// Only with this status
-    #[arg(long, value_parser = PossibleValuesParser::new(["pending", "applied", "rejected", "superseded"]))]
+    #[arg(long, value_parser = PossibleValuesParser::new(ChangeStatus::ALL.map(ChangeStatus::as_str)))]
     status: Option<String>,
     /// Only of this task
     #[arg(long, value_name = "ID")]

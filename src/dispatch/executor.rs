@@ -95,6 +95,8 @@ pub async fn run(engine: Arc<Engine>, task: ClaimedTask, mut seat: Seat) -> Ende
         *message = turn.redactor().redact(std::mem::take(message));
     }
     observed::ended(&span, &task, &outcome, finish.as_ref(), since.elapsed());
+    // Told within the span, so that its last line has what was used.
+    let _within = span.enter();
     match (&outcome, &finish) {
         (Outcome::Failed { reason, .. }, Some(finish)) => {
             tracing::warn!(

@@ -11,6 +11,7 @@ use super::task_source::{
     Want, WorktreeFacts,
 };
 use crate::domain::agent::{AgentName, BackendKind, PermissionRule};
+use crate::domain::change::BY_USER;
 use crate::domain::failure::FailureReason;
 use crate::domain::ids::{Fence, Incarnation, NodeId, SessionId, TaskId};
 use crate::domain::permission::{PermissionAnswer, PermissionDecision};
@@ -205,7 +206,7 @@ impl TaskSource for PgSource {
             checkpoint: begin.checkpoint.clone(),
             found_by: match &begin.found.by {
                 Some((task, agent)) => (Some(task.0), agent.as_str().to_owned()),
-                None => (None, "user".to_owned()),
+                None => (None, BY_USER.to_owned()),
             },
             found: begin.found.changes.iter().map(ChangeRow::from).collect(),
             conversation: ConversationRow {

@@ -1,5 +1,6 @@
 //! What an agent is called, how it is run, and what it may do unasked.
 
+use super::change::BY_USER;
 use super::redaction::Redactor;
 use std::fmt;
 
@@ -22,8 +23,7 @@ impl AgentName {
         let first_ok = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         let rest_ok =
             text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
-        // What people change is kept under that name.
-        let reserved = text == "user";
+        let reserved = text == BY_USER;
         if first_ok && rest_ok && !reserved && text.len() <= 64 {
             Ok(Self(text))
         } else {

@@ -28,6 +28,37 @@ impl ChangeOperation {
     }
 }
 
+/// Where a change stands with whoever reviews it. The CHECK of `pending_changes.status` repeats this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeStatus {
+    /// It waits for review.
+    Pending,
+    /// It is in a branch of the project.
+    Applied,
+    /// A person took it back.
+    Rejected,
+    /// The present state does not come from it: a restore left it behind, or its turn was tried again without it.
+    Superseded,
+}
+
+impl ChangeStatus {
+    /// Every status, in the order of the SQL CHECK.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Applied, Self::Rejected, Self::Superseded];
+
+    /// The word in SQL and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Applied => "applied",
+            Self::Rejected => "rejected",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
+/// The name under which what a person changed is kept; no agent is called so.
+pub const BY_USER: &str = "user";
+
 /// Longest diff that is stored, in bytes; a longer one is left out and the change says so.
 pub const DIFF_BYTES_MAX: usize = 1 << 20;
 

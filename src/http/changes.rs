@@ -8,7 +8,7 @@ use super::sessions::find;
 use super::steps::to_its_end;
 use super::tasks;
 use crate::domain::access::Caller;
-use crate::domain::change::Chosen;
+use crate::domain::change::{ChangeStatus, Chosen};
 use crate::store::changes::{ChangeFilter, StoredChange};
 use crate::wire::api::{AppliedView, ApplyChanges, ChangeView, Problem, RejectChanges, RejectedView};
 use axum::Json;
@@ -18,8 +18,6 @@ use serde::Deserialize;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// As the CHECK of `pending_changes.status` has them.
-const STATUSES: [&str; 4] = ["pending", "applied", "rejected", "superseded"];
 /// Longest commit message: it reaches git as one argument, which Linux limits to 128 KiB.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
@@ -69,9 +67,10 @@ async fn page(
     uri: &Uri,
 ) -> Result<Page<ChangeView>, Refusal> {
     if let Some(status) = &params.status
-        && !STATUSES.contains(&status.as_str())
+        && !ChangeStatus::ALL.iter().any(|known| known.as_str() == status)
     {
-        return Err(Refusal::invalid(format!("status must be one of {}", STATUSES.join(", "))));
+        let words = ChangeStatus::ALL.map(ChangeStatus::as_str).join(", ");
+        return Err(Refusal::invalid(format!("status must be one of {words}")));
     }
     let limit = limit(params.limit, 100)?;
     let filter = ChangeFilter { session, task, status: params.status, after: params.after };

@@ -25,7 +25,12 @@ pub(super) async fn name(request: Request, next: Next) -> Response {
     let status = response.status().as_u16();
     let labels = [("method", method.to_string()), ("route", route.clone()), ("status", status.to_string())];
     metrics::histogram!(measure::REQUEST_SECONDS, &labels).record(begun.elapsed().as_secs_f64());
-    span.in_scope(|| tracing::debug!(status, ms = begun.elapsed().as_millis(), "answered"));
+    let ms = begun.elapsed().as_millis();
+    // A refusal names its request: whoever is told of one finds it at the level that a newcomer has.
+    span.in_scope(|| match status {
+        400.. => tracing::info!(status, ms, "refused"),
+        _ => tracing::debug!(status, ms, "answered"),
+    });
     let mut response = problem::name_request(response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(HEADER.clone(), value);

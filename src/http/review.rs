@@ -9,7 +9,7 @@ use super::sessions::find;
 use super::tasks;
 use crate::domain::access::Caller;
 use crate::domain::change::{Chosen, FileChange};
-use crate::domain::story::{Edit, Lines, Step, lines, stories};
+use crate::domain::story::{Edit, Lines, lines, stories};
 use crate::store::changes::{StoredDiff, StoredStep};
 use crate::wire::api::{ContributionView, FileView, LineView, Problem};
 use axum::Json;
@@ -82,7 +82,7 @@ pub(super) async fn files(
     is_home(&session, api.node.id().0)?;
     let changed = api.review.files(&session, params.since).await?;
     let rows = api.store.change_steps(id).await?;
-    let steps: Vec<Step<'_>> = rows.iter().map(step).collect();
+    let steps: Vec<_> = rows.iter().map(StoredStep::step).collect();
     let stories = stories(&steps);
     let page = changed.iter().skip(offset).take(usize::try_from(limit).unwrap_or(usize::MAX));
     let views: Vec<FileView> = page
@@ -139,7 +139,7 @@ pub(super) async fn authors(
 ) -> Result<Json<Vec<LineView>>, Refusal> {
     find(&api, &caller, id).await?;
     let rows = api.store.change_steps(id).await?;
-    let steps: Vec<Step<'_>> = rows.iter().map(step).collect();
+    let steps: Vec<_> = rows.iter().map(StoredStep::step).collect();
     let stories = stories(&steps);
     let Some(story) = stories.get(params.path.as_str()) else {
         return Err(Refusal::not_found("no turn of this session has changed a file of that name"));
@@ -171,10 +171,6 @@ fn answer(patch: std::fs::File) -> Response {
     // What is in it is for a program or a viewer of patches: no browser is to take it for a page.
     let headers = [(header::CONTENT_TYPE, "text/x-diff"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (headers, body).into_response()
-}
-
-fn step(row: &StoredStep) -> Step<'_> {
-    Step { moment: row.checkpoint, path: &row.path, old_path: row.old_path.as_deref() }
 }
 
 fn edit(row: &StoredDiff) -> Edit<'_, (&str, Option<Uuid>)> {

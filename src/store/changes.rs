@@ -1,6 +1,7 @@
 //! Reviewable changes as rows.
 
 use super::{Store, StoreError, sql};
+use crate::domain::story::Step;
 use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -81,6 +82,13 @@ pub struct StoredStep {
     pub additions: i64,
     /// Lines removed.
     pub deletions: i64,
+}
+
+impl StoredStep {
+    /// Its place in its file's story.
+    pub fn step(&self) -> Step<'_> {
+        Step { moment: self.checkpoint, path: &self.path, old_path: self.old_path.as_deref() }
+    }
 }
 
 /// The content of one change.

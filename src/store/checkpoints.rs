@@ -9,9 +9,6 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-/// The name under which what a person changed is kept.
-pub const BY_USER: &str = "user";
-
 /// A saved state.
 #[derive(Clone, Debug)]
 pub struct CheckpointRow {
@@ -44,7 +41,7 @@ pub struct FoundState {
     pub commit: String,
     /// The task of an agent that was cut off; none for a person.
     pub task: Option<Uuid>,
-    /// Agent name, or [`BY_USER`].
+    /// Agent name, or [`crate::domain::change::BY_USER`].
     pub by: String,
     /// What has changed since the state before it.
     pub changes: Vec<ChangeRow>,

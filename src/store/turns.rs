@@ -6,6 +6,7 @@ mod rows;
 pub use rows::{BeginRow, ChangeRow, ConversationRow, PlaceRow, ResultRow, TurnFacts, UsageRow};
 
 use super::{Store, StoreError, sql, when_busy_again};
+use crate::domain::change::ChangeStatus;
 use crate::domain::checkpoint::CheckpointKind;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
@@ -73,7 +74,7 @@ impl Store {
             let (session, kind) = (held.0, CheckpointKind::Interrupted);
             let interrupted = NewCheckpoint { session, node, kind, commit };
             let checkpoint = save_checkpoint(&tx, &interrupted, Some(task), None).await?;
-            let state = HeldBy { checkpoint: Some(checkpoint), status: SUPERSEDED };
+            let state = HeldBy { checkpoint: Some(checkpoint), status: ChangeStatus::Superseded };
             save_changes(&tx, session, (Some(task), agent), changes, state).await?;
             tx.commit().await?;
             Ok(true)
@@ -279,16 +280,13 @@ pub(super) async fn save_checkpoint(
 #[derive(Clone, Copy)]
 pub(super) struct HeldBy {
     checkpoint: Option<i64>,
-    status: &'static str,
+    status: ChangeStatus,
 }
-
-/// As the CHECK of `pending_changes.status` has it.
-const SUPERSEDED: &str = "superseded";
 
 impl HeldBy {
     /// They wait for review.
     pub(super) fn pending(checkpoint: Option<i64>) -> Self {
-        Self { checkpoint, status: "pending" }
+        Self { checkpoint, status: ChangeStatus::Pending }
     }
 }
 
@@ -326,7 +324,7 @@ pub(super) async fn save_changes(
             &column(changes, |c| c.additions),
             &column(changes, |c| c.deletions),
             &held.checkpoint,
-            &held.status,
+            &held.status.as_str(),
         ],
     )
     .await?;

@@ -3,9 +3,11 @@
 mod access;
 mod changes;
 mod document;
+mod logs;
 mod metrics;
 mod outputs;
 mod streams;
+mod taking_back;
 mod tasks;
 mod tls;
 mod usage;

@@ -4,7 +4,7 @@ use crate::support::cluster::fresh_database;
 use crate::support::queue::{Queue, connect, plain};
 use agentpool::dispatch::task_source::AppendOutcome;
 use agentpool::domain::agent::{AgentName, BackendKind, PermissionRule};
-use agentpool::domain::change::ChangeOperation;
+use agentpool::domain::change::{ChangeOperation, ChangeStatus};
 use agentpool::domain::checkpoint::CheckpointKind;
 use agentpool::domain::failure::FailureReason;
 use agentpool::domain::permission::{
@@ -160,7 +160,7 @@ async fn the_checks_repeat_the_enums_of_the_domain() {
     let queue = Queue::new().await;
     let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let backends = words(&BackendKind::ALL.map(BackendKind::as_str));
-    let lists: [(&str, &str, Vec<String>); 12] = [
+    let lists: [(&str, &str, Vec<String>); 13] = [
         ("tasks", "status", words(&TaskStatus::ALL.map(TaskStatus::as_str))),
         ("tasks", "failure_reason", words(&FailureReason::ALL.map(FailureReason::as_str))),
         ("agents", "backend", backends.clone()),
@@ -170,6 +170,7 @@ async fn the_checks_repeat_the_enums_of_the_domain() {
         ("sessions", "status", words(&SessionStatus::ALL.map(SessionStatus::as_str))),
         ("checkpoints", "kind", words(&CheckpointKind::ALL.map(CheckpointKind::as_str))),
         ("pending_changes", "operation", words(&ChangeOperation::ALL.map(ChangeOperation::as_str))),
+        ("pending_changes", "status", words(&ChangeStatus::ALL.map(ChangeStatus::as_str))),
         ("permission_rules", "decision", words(&RuleDecision::ALL.map(RuleDecision::as_str))),
         ("permission_requests", "kind", words(&PermissionKind::ALL.map(PermissionKind::as_str))),
         ("permission_requests", "status", words(&PermissionStatus::ALL.map(PermissionStatus::as_str))),
